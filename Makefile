@@ -1,0 +1,70 @@
+# `make` alone lists the targets. Everything runs from .venv, which is made when it is missing or
+# older than the requirements files.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench docker clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: .venv/dev .secrets ## make .venv with everything, and .secrets
+	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
+
+prod: .venv/prod ## make .venv with the runtime packages only
+
+dev-server: .venv/dev ## serve the functions of config/ on 127.0.0.1:17001, readable logs
+	@./run-server.sh --dev-log
+
+test: .venv/dev ## run all tests
+	$(BIN)/pytest
+
+test-bounds: ## run all tests with the oldest and with the newest packages the ranges allow
+	bash tests/bounds.sh $(PYTHON)
+
+check: .venv/dev ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+mypy: .venv/dev ## check the types
+	$(BIN)/mypy
+
+format-fix: .venv/dev ## format, and fix what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+fix-staged: .venv/dev ## the same for the staged files, staged again
+	@git diff --cached --name-only --diff-filter=ACMR -z -- '*.py' | xargs -0 -r sh -c \
+	  '$(BIN)/ruff format "$$@"; $(BIN)/ruff check --fix "$$@"; status=$$?; git add "$$@"; exit $$status' --
+
+bench: .venv/dev ## the first measurements, about a minute
+	$(BIN)/python bench/small_calls.py
+
+docker: ## build the image
+	docker build -t flexfun-host .
+
+clean: ## remove what was made here, .secrets aside
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/dev: requirements.txt requirements-dev.txt pyproject.toml
+	@$(call make_venv,-r requirements-dev.txt)
+
+.venv/prod: requirements.txt pyproject.toml
+	@$(call make_venv,-r requirements.txt)
+
+.secrets:
+	@umask 077 && printf '%s\n' \
+	  '# Sourced by .envrc, ignored by git. Variables of this machine alone:' \
+	  '# export GDCN_LICENSE_KEY="..."   # of the BI backend in docker-compose.yaml' \
+	  >.secrets
+
+define make_venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, %s is %s: make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
+[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1) -e .
+touch $@
+endef

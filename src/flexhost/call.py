@@ -1,0 +1,193 @@
+"""One call, from acceptance to its outcome."""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import math
+import secrets
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flexhost.contract import Fitted, Stream, fit
+from flexhost.errors import FunctionFailed, HostError
+from flexhost.events import CallEnded, Emit
+from flexhost.function import Function, Headers, Instance
+
+# The call that this thread runs: log lines of the author's code carry its id.
+running: contextvars.ContextVar[Call | None] = contextvars.ContextVar("running", default=None)
+
+
+class State(enum.Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"  # cancelled, timed out, or given up: `error` says which
+
+
+class Call:
+    """State goes one way: waiting → running → finished | failed, and from the first two → stopped.
+
+    The first outcome wins; a result that comes later is closed and thrown away.
+
+    deadline: seconds on `clock`, after which the call is stopped.
+    patience: seconds a call goes on with nobody waiting for it.
+    command:  the caller's own bytes, echoed to one who polls.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        parameters: dict[str, Any],
+        columns: tuple[str, ...] | None,
+        headers: Headers,
+        *,
+        deadline: float,
+        emit: Emit,
+        patience: float = 0.0,
+        command: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = secrets.token_hex(16)
+        self.function = function
+        self.schema = function.select(columns)
+        self.command = command
+        self.deadline = deadline
+        self.patience = patience
+        self.state = State.WAITING
+        self.data: Fitted | None = None
+        self.error: HostError | None = None
+        self.ended = threading.Event()  # there is an outcome
+        self.accepted_at = clock()
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.returned = False  # no thread is at work for it any more
+        self.read = False
+        self.awaited_by = 0
+        self.last_awaited = math.inf  # nobody came to wait yet: whoever submitted it will
+        self._arguments: tuple[Any, ...] | None = (parameters, columns or None, headers)
+        self._instance: Instance | None = None
+        self._emit = emit
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Call the function and keep the outcome. Never raises, whatever the function does."""
+        with self._lock:
+            if self.state is not State.WAITING:
+                self.returned = True
+                return
+            self.state = State.RUNNING
+            self.started_at = self._clock()
+            arguments = self._arguments
+        token = running.set(self)
+        try:
+            assert arguments is not None
+            instance = self.function.create()
+            if self._started(instance):
+                data = instance.call(*arguments)
+                self._end(State.FINISHED, fit(data, self.schema, self.function.name))
+        except BaseException as error:  # SystemExit of a function must not cost us the thread
+            self._end(State.FAILED, error=failure(error, self.function))
+        finally:
+            running.reset(token)
+            self._instance = None
+            self.returned = True
+
+    def stop(self, error: HostError) -> bool:
+        """End the call with this error. False when it had its outcome already."""
+        return self._end(State.STOPPED, error=error)
+
+    def ask_to_cancel(self) -> None:
+        """Call the function's own `cancel`, once, if it is running. May block as long as that does.
+
+        Raises what the function raises.
+        """
+        with self._lock:
+            instance, self._instance = self._instance, None
+        cancel = getattr(instance, "cancel", None)
+        if cancel is not None:
+            cancel()
+
+    def result(self) -> Fitted:
+        """The data of a call that ended. Raises its error."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        assert self.data is not None, f"call {self.id} has no outcome yet"
+        return self.data
+
+    def join(self) -> None:
+        """Somebody begins to wait for the outcome."""
+        with self._lock:
+            self.awaited_by += 1
+
+    def leave(self) -> None:
+        """Somebody stops waiting for the outcome."""
+        with self._lock:
+            self.awaited_by -= 1
+            self.last_awaited = self._clock()
+
+    @property
+    def abandoned_by_all(self) -> bool:
+        """Nobody waits for it, and nobody came back within its patience."""
+        return not self.awaited_by and self._clock() - self.last_awaited >= self.patience
+
+    def _started(self, instance: Instance) -> bool:
+        """Whether the call is still wanted now that its instance exists."""
+        with self._lock:
+            if self.state is not State.RUNNING:
+                return False
+            self._instance = instance
+            return True
+
+    def _end(
+        self, state: State, data: Fitted | None = None, error: HostError | None = None
+    ) -> bool:
+        with self._lock:
+            won = self.state in (State.WAITING, State.RUNNING)
+            if won:
+                self.data, self.error = data, error
+                self.ended_at = self._clock()
+                self._arguments = None
+                self.state = state
+                if error is not None:
+                    error.id, error.function = self.id, self.function.name
+        if not won:
+            if isinstance(data, Stream):
+                data.close()
+            return False
+        try:
+            self._emit(CallEnded(self))
+        finally:
+            self.ended.set()
+        return True
+
+
+def failure(error: BaseException, function: Function) -> HostError:
+    """An exception of the function as the error of its call, without its frames: they would pin
+    the memory of the call for as long as the error is kept."""
+    if isinstance(error, HostError):
+        return error
+    try:
+        text = str(error) or type(error).__name__
+        detail = "\n".join([f"{type(error).__name__}: {text}", *_own_lines(error, function.file)])
+        # an explicit limit, because sys.tracebacklimit is 0 in a serving process
+        trace = "".join(traceback.format_exception(error, limit=100))
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return FunctionFailed(text, detail=detail, trace=trace, cause=error)
+    except BaseException as broken:
+        return FunctionFailed(
+            f"{type(error).__name__}, of which no text can be had: {type(broken).__name__}"
+        )
+
+
+def _own_lines(error: BaseException, file: str) -> Iterator[str]:
+    """Where in the author's own file it happened: a file name without its path, no source text."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == file:
+            yield f"{Path(file).name}:{line} in {frame.f_code.co_name}"

@@ -1,0 +1,40 @@
+"""A few daemon threads for what may block: an author's `cancel`, and the `finally` of a stream."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+Job = Callable[[], object]
+
+
+class Closers:
+    """Started when first needed. Jobs beyond `threads` wait: one that never ends costs a thread.
+
+    An exception of a job goes to `threading.excepthook`, and no further.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._started = 0
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    def submit(self, job: Job) -> None:
+        self._jobs.put(job)
+        with self._lock:
+            if self._started == self._threads:
+                return
+            self._started += 1
+        threading.Thread(target=self._work, name="closer", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                job()
+            except BaseException as error:
+                args = (type(error), error, error.__traceback__, threading.current_thread())
+                threading.excepthook(threading.ExceptHookArgs(args))
+            del job

@@ -1,0 +1,200 @@
+"""What leaves is what `Schema` declares: a result checked and fitted to its declaration.
+
+Columns are put in the declared order, extra ones dropped, and cast where value and kind survive the
+way there and back. A missing column, a lossy cast or a null where none may be fails the call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flexhost.errors import FunctionFailed
+
+
+class Stream:
+    """A reader fitted to its declaration, as tables. One thread iterates; any may close it.
+
+    schema: of every table, known before the first.
+    """
+
+    def __init__(self, reader: pa.RecordBatchReader, schema: pa.Schema, function: str) -> None:
+        """Raises FunctionFailed when the reader's own schema cannot be fitted."""
+        _check_columns(reader.schema, schema, function)
+        self.schema = _with_metadata_of(reader.schema, schema)
+        self._function = function
+        self._reader: pa.RecordBatchReader | None = reader
+        self._reading = threading.Lock()
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self
+
+    def __next__(self) -> pa.Table:
+        """The next table with rows. Raises what the function raises, and FunctionFailed."""
+        with self._reading:
+            while (reader := self._reader) is not None:
+                batch = reader.read_next_batch()  # StopIteration at the end
+                if batch.num_rows:
+                    table = pa.Table.from_batches([batch])
+                    return _fit_table(table, self.schema, self._function)
+        raise StopIteration
+
+    def close(self) -> None:
+        """Let go of the reader: with the last reference the author's generator is closed, at its
+        next yield if it runs right now."""
+        reader, self._reader = self._reader, None
+        del reader
+
+
+Fitted: TypeAlias = pa.Table | Stream
+
+
+def fit(data: Any, schema: pa.Schema, function: str) -> Fitted:
+    """`data` with exactly the columns of `schema`.
+
+    A reader becomes a Stream, which fits its batches as they come. Schema metadata of the result is
+    kept beside the declared one. Raises FunctionFailed.
+    """
+    if isinstance(data, pa.RecordBatchReader):
+        return Stream(data, schema, function)
+    if isinstance(data, pa.Table):
+        return _fit_table(data, _with_metadata_of(data.schema, schema), function)
+    raise FunctionFailed(
+        f"function {function!r} returned {type(data).__name__}, "
+        "expected a pyarrow.Table or a pyarrow.RecordBatchReader"
+    )
+
+
+def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:
+    if table.schema.equals(schema):
+        fitted = table.replace_schema_metadata(schema.metadata)
+    else:
+        _check_columns(table.schema, schema, function)
+        columns = [_fit_column(table.column(f.name), f, function) for f in schema]
+        fitted = pa.Table.from_arrays(columns, schema=schema)
+        if not schema.names:
+            fitted = table.select([]).replace_schema_metadata(schema.metadata)
+    for column, declared in zip(fitted.columns, schema, strict=True):
+        if not declared.nullable and column.null_count:
+            raise FunctionFailed(
+                f"function {function!r}: column {declared.name!r} is declared not nullable "
+                f"({declared.type}), the result has {column.null_count} nulls in it"
+            )
+    return fitted
+
+
+def _check_columns(actual: pa.Schema, declared: pa.Schema, function: str) -> None:
+    """Every declared column is there once, and of a kind that can be cast."""
+    for column in declared:
+        found = actual.get_all_field_indices(column.name)
+        if not found:
+            raise FunctionFailed(
+                f"function {function!r}: the result has no column {column.name!r} "
+                f"(declared {column.type}); it has {_listed(actual.names)}"
+            )
+        if len(found) > 1:
+            raise FunctionFailed(
+                f"function {function!r}: the result has {len(found)} columns named {column.name!r}"
+            )
+        if not _same_kind(actual.field(found[0]).type, column.type):
+            raise _mismatch(function, column, actual.field(found[0]).type)
+
+
+def _fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:
+    if column.type.equals(declared.type):
+        return column
+    try:
+        cast = _cast(column, declared.type)
+        if _as_before(column, cast):
+            return cast
+        reason = "values would change"
+    except pa.ArrowException as error:
+        reason = str(error)
+    raise _mismatch(function, declared, column.type, reason)
+
+
+def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(target):
+        return column.cast(column.type.value_type).cast(target)
+    return column.cast(target)
+
+
+def _as_before(column: pa.ChunkedArray, cast: pa.ChunkedArray) -> bool:
+    """Whether the cast values, taken back, are the values that came."""
+    if pa.types.is_null(column.type):
+        return True
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    back = _cast(cast, column.type)
+    if pa.types.is_floating(column.type):  # NaN is not equal to itself
+        column, back = (pc.if_else(pc.is_nan(a), None, a) for a in (column, back))
+    return bool(back.equals(column))
+
+
+def _same_kind(actual: pa.DataType, declared: pa.DataType) -> bool:
+    if actual.equals(declared) or pa.types.is_null(actual):
+        return True
+    kind = _kind(actual)
+    return kind is not None and kind == _kind(declared)
+
+
+def _kind(type_: pa.DataType) -> str | None:
+    """Types of one kind may be cast to each other where that is lossless. None: only to itself."""
+    if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
+        return _kind(type_.value_type)
+    for kind, tests in _KINDS.items():
+        if any(test(type_) for test in tests):
+            return kind
+    if pa.types.is_nested(type_):
+        # the names and kinds of all children must agree: pyarrow casts the leaves
+        children = [type_.field(i) for i in range(type_.num_fields)]
+        inner = ", ".join(f"{child.name}: {_kind(child.type)}" for child in children)
+        return f"{_shape(type_)}<{inner}>"
+    return str(type_)
+
+
+_KINDS = {
+    "text": (pa.types.is_string, pa.types.is_large_string, lambda t: t == pa.string_view()),
+    "binary": (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        lambda t: t == pa.binary_view(),
+    ),
+    "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    "date": (pa.types.is_date, pa.types.is_timestamp),
+    "time": (pa.types.is_time,),
+    "duration": (pa.types.is_duration,),
+}
+
+
+def _shape(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return "list"
+    return str(type_.id)
+
+
+def _with_metadata_of(actual: pa.Schema, declared: pa.Schema) -> pa.Schema:
+    """The declared schema, with its own metadata and what the result adds (messages to the
+    caller travel there)."""
+    if not actual.metadata:
+        return declared
+    return declared.with_metadata({**(declared.metadata or {}), **actual.metadata})
+
+
+def _mismatch(
+    function: str, declared: pa.Field, actual: pa.DataType, reason: str = "not the same kind"
+) -> FunctionFailed:
+    return FunctionFailed(
+        f"function {function!r}: column {declared.name!r} is declared {declared.type}, "
+        f"the result has {actual}: {reason}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "no columns"

@@ -1,0 +1,128 @@
+"""Every failure a caller or an operator can see.
+
+HostError
+├── BadCall             change the request
+│   └── UnknownFunction
+├── BadRequest          this kind of request is not served, and never will be
+├── NotOffered          this kind of request is not served yet
+├── NoResult            the result is not there: it never was, or it expired
+├── ResultConsumed      a stream that was already read
+├── FunctionFailed      the function raised, or its result is not what it declared
+├── Cancelled           somebody cancelled the call, or nobody waits for it
+├── TimedOut            the deadline passed before a result existed
+├── Unavailable         send the same request again, later or elsewhere
+│   ├── Busy
+│   ├── NotReady
+│   └── ShuttingDown
+└── Internal            a bug of the host
+
+StartError              the host cannot start (exit status 1)
+└── SettingsError       because of a setting (exit status 2)
+"""
+
+from __future__ import annotations
+
+
+class HostError(Exception):
+    """A failure of one request.
+
+    code:     the stable name that a caller can act on.
+    detail:   a second, longer text for the caller.
+    trace:    a whole traceback, for the log only.
+    id:       what to look for in the log: the id of the call once there is one.
+    function: the registered function it was about.
+    """
+
+    code = "UNKNOWN"
+
+    def __init__(
+        self, message: str, *, detail: str | None = None, trace: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.detail = detail
+        self.trace = trace
+        self.id = ""
+        self.function = ""
+
+
+class BadCall(HostError):
+    code = "BAD_ARGUMENT"
+
+
+class UnknownFunction(BadCall):
+    pass
+
+
+class BadRequest(HostError):
+    code = "BAD_REQUEST"
+
+
+class NotOffered(HostError):
+    code = "NOT_IMPLEMENTED"
+
+
+class NoResult(HostError):
+    code = "INVALID_TICKET"
+
+
+class ResultConsumed(HostError):
+    code = "COMMAND_RESULT_CONSUMED"
+
+
+class FunctionFailed(HostError):
+    """cause: the function's exception, without its frames (they would pin the call's memory)."""
+
+    code = "COMMAND_FAILED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str | None = None,
+        trace: str | None = None,
+        cause: BaseException | None = None,
+    ) -> None:
+        super().__init__(message, detail=detail, trace=trace)
+        self.cause = cause
+        if isinstance(cause, ValueError):
+            self.code = BadCall.code
+
+
+class Cancelled(HostError):
+    code = "COMMAND_CANCELLED"
+
+
+class TimedOut(HostError):
+    code = "TIMEOUT"
+
+
+class Unavailable(HostError):
+    """Raised as one of its kinds."""
+
+
+class Busy(Unavailable):
+    code = "BACKPRESSURE"
+
+
+class NotReady(Unavailable):
+    code = "NOT_READY"
+
+
+class ShuttingDown(Unavailable):
+    code = "SHUTTING_DOWN"
+
+
+class Internal(HostError):
+    code = "INTERNAL_ERROR"
+
+
+class StartError(Exception):
+    """One readable sentence; `trace` is the author's own traceback when it is their code."""
+
+    def __init__(self, message: str, *, trace: str | None = None) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+class SettingsError(StartError):
+    pass

@@ -1,0 +1,61 @@
+"""What the host tells of itself: plain values handed to one callable. Logs, metrics and traces are
+made of them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flexhost.call import Call
+    from flexhost.errors import HostError
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that became no call, or asked for a result that is not there.
+
+    id:       what the caller was told, to find this in the log.
+    function: "" unless the request named a registered one.
+    """
+
+    id: str
+    request: str
+    function: str
+    error: HostError
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """An accepted call has its outcome: data, or an error. A stream is still to be read."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnded:
+    """A result was given out, or a stream is closed unread.
+
+    rows, bytes: handed to the transport. seconds: how long the result was open.
+    complete:    every row was; `error` says why not, where that is known.
+    """
+
+    call: Call
+    rows: int
+    bytes: int
+    seconds: float
+    complete: bool
+    error: HostError | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAbandoned:
+    """A thread is stuck in a call past its deadline. `stack` is where, as text."""
+
+    call: Call
+    stack: str
+
+
+Event = Refused | CallEnded | ReadEnded | WorkerAbandoned
+Emit = Callable[[Event], None]

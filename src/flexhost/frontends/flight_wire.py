@@ -1,0 +1,179 @@
+"""The bytes of commands, tickets and errors, as a FLIGHTRPC data source exchanges them."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import msgspec
+import pyarrow.flight as fl
+
+from flexhost.errors import BadCall, FunctionFailed, HostError
+from flexhost.function import Function
+
+RETRY_HERE = 0x1_0000
+RETRY_OTHER = 0x2_0000
+RETRY_ANY = 0x3_0000
+
+# Error name → its number with the retry flags, and the Flight error that carries it.
+CODES: dict[str, tuple[int, type[fl.FlightError]]] = {
+    "UNKNOWN": (0, fl.FlightServerError),
+    "BAD_ARGUMENT": (1, fl.FlightServerError),
+    "BAD_REQUEST": (2, fl.FlightServerError),
+    "INVALID_TICKET": (4, fl.FlightServerError),
+    "COMMAND_FAILED": (5, fl.FlightServerError),
+    "COMMAND_CANCELLED": (6, fl.FlightServerError),
+    "COMMAND_RESULT_CONSUMED": (8, fl.FlightServerError),
+    "TIMEOUT": (100, fl.FlightTimedOutError),
+    "BACKPRESSURE": (102 | RETRY_ANY, fl.FlightUnavailableError),
+    "INTERNAL_ERROR": (500 | RETRY_OTHER, fl.FlightInternalError),
+    "NOT_READY": (501 | RETRY_ANY, fl.FlightUnavailableError),
+    "SHUTTING_DOWN": (502 | RETRY_OTHER, fl.FlightUnavailableError),
+    "NOT_IMPLEMENTED": (503, fl.FlightServerError),
+}
+
+# Errors travel in HTTP/2 trailers, the text twice; past 8 KB in all they are damaged (measured).
+MESSAGE_BYTES = 256
+DETAIL_BYTES = 512
+EXTRA_INFO_BYTES = 2048
+_CUT = " [truncated]"
+
+
+class Invocation(msgspec.Struct):
+    """The command of GetFlightInfo and GetSchema."""
+
+    functionName: str  # noqa: N815  # the name on the wire
+    parameters: dict[str, Any] | None = None
+
+
+class _Ticket(msgspec.Struct):
+    task_id: str
+
+
+_invocation = msgspec.json.Decoder(Invocation)
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ticket = msgspec.json.Decoder(_Ticket)
+_to_json = msgspec.json.Encoder().encode
+
+
+def decode_command(descriptor: fl.FlightDescriptor) -> Invocation:
+    """Raises BadCall: not a command, not JSON, a field that is missing or of the wrong type."""
+    if descriptor.descriptor_type is not fl.DescriptorType.CMD:
+        raise BadCall("the descriptor is a path, expected a command")
+    command: bytes = descriptor.command
+    invocation: Invocation = _decode(_invocation, command, "command")
+    if not invocation.functionName:
+        raise BadCall("the command's functionName is empty")
+    if invocation.parameters is None:
+        _refuse_misspelled(command)
+    return invocation
+
+
+def column_hint(parameters: dict[str, Any]) -> tuple[str, ...] | None:
+    """`parameters.columns`. Raises BadCall unless it is a list of strings."""
+    if parameters.get("columns") is None:
+        return None
+    try:
+        return tuple(msgspec.convert(parameters["columns"], list[str]))
+    except msgspec.ValidationError as error:
+        raise BadCall(f"the command's parameters.columns: {_reason(error)}") from None
+
+
+def decode_ticket(ticket: fl.Ticket) -> str:
+    """The id of the call. Raises BadCall."""
+    decoded: _Ticket = _decode(_ticket, ticket.ticket, "ticket")
+    return decoded.task_id
+
+
+def encode_ticket(call_id: str) -> fl.Ticket:
+    return fl.Ticket(b'{"task_id":"%s"}' % call_id.encode())
+
+
+def describe(function: Function) -> fl.FlightInfo:
+    """A function as ListFlights shows it."""
+    command = _to_json({"functionName": function.name, "metadata": function.metadata})
+    return fl.FlightInfo(function.schema, fl.FlightDescriptor.for_command(command), [], -1, -1)
+
+
+def flight_error(
+    error: HostError, *, detail: bool = True, in_stream: bool = False
+) -> fl.FlightError:
+    """The Flight error that tells a client of `error`.
+
+    detail:    whether it may show what the function said of itself.
+    in_stream: a FlightCancelledError there would surface in pyarrow as a KeyboardInterrupt.
+
+    A Flight error that the function raised passes with its own class and extra_info.
+    """
+    name = error.code
+    message, more = str(error), error.detail
+    if isinstance(error, FunctionFailed) and error.cause is not None:
+        if isinstance(error.cause, fl.FlightError):
+            return _passed_on(error.cause, error, detail, in_stream)
+        if not detail:
+            message, more = f"function {error.function!r} failed", None
+    number, flight_class = CODES[name]
+    message = f"{_cut(message, MESSAGE_BYTES)} [id {error.id}]"
+    info = {"msg": message, "detail": more and _cut(more, DETAIL_BYTES), "code": number}
+    return flight_class(message, _to_json({**info, "body": None}))
+
+
+def _passed_on(
+    cause: fl.FlightError, error: HostError, detail: bool, in_stream: bool
+) -> fl.FlightError:
+    flight_class = type(cause)
+    if flight_class not in _FLIGHT_ERRORS or (
+        in_stream and flight_class is fl.FlightCancelledError
+    ):
+        flight_class = fl.FlightServerError
+    message = str(error) if detail else f"function {error.function!r} failed"
+    extra_info = cause.extra_info or b""
+    if len(extra_info) > EXTRA_INFO_BYTES or not detail:
+        extra_info = b""
+    return flight_class(f"{_cut(message, MESSAGE_BYTES)} [id {error.id}]", extra_info)
+
+
+_FLIGHT_ERRORS = {
+    fl.FlightCancelledError,
+    fl.FlightInternalError,
+    fl.FlightServerError,
+    fl.FlightTimedOutError,
+    fl.FlightUnauthenticatedError,
+    fl.FlightUnauthorizedError,
+    fl.FlightUnavailableError,
+}
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], data: bytes, what: str) -> Any:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise BadCall(f"the {what} is not as expected: {_reason(error)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadCall(f"the {what} is not JSON: {error}") from None
+    except RecursionError:
+        raise BadCall(f"the {what} is nested too deep") from None
+
+
+def _refuse_misspelled(command: bytes) -> None:
+    """Unknown keys are fine, callers add some; one that is nearly `parameters` is a mistake that
+    would answer with data nobody asked for."""
+    for key in _keys.decode(command):
+        if key not in Invocation.__struct_fields__ and difflib.get_close_matches(
+            key.lower(), ["parameters"], cutoff=0.8
+        ):
+            raise BadCall(f"the command has a key {key!r}: did you mean 'parameters'?")
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """msgspec's words without its path syntax for the top: `$.functionName` → functionName."""
+    return str(error).replace("`$.", "`").replace(" - at `$`", "")
+
+
+def _cut(text: str, size: int) -> str:
+    """At most `size` bytes of UTF-8, nothing in it that JSON would blow up or a terminal obey."""
+    plain = "".join(c if c.isprintable() or c in "\n\t" else " " for c in text[: size + 1])
+    data = plain.encode("utf-8", "replace")
+    if len(data) <= size:
+        return data.decode()
+    return data[: size - len(_CUT)].decode("utf-8", "ignore") + _CUT

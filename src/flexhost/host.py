@@ -1,0 +1,201 @@
+"""Submit, wait, read, cancel, drain: the only thing a front end talks to. Knows no wire."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from flexhost import memory
+from flexhost.call import Call
+from flexhost.closers import Closers
+from flexhost.errors import Cancelled, HostError, NotReady, ShuttingDown, TimedOut
+from flexhost.events import Emit, Refused
+from flexhost.function import Headers
+from flexhost.registry import Registry
+from flexhost.results import Reading, Results
+from flexhost.waiters import Waiters
+
+# Seconds between two looks at who waits, which calls are late and what has expired.
+TICK = 0.1
+# Seconds that a stopping host waits for results that nobody came to read.
+UNREAD = 5.0
+
+
+class Executor(Protocol):
+    """Runs calls: `call.run()`, somewhere, soon."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def running(self) -> int: ...
+
+    def submit(self, call: Call) -> None:
+        """Raises Busy."""
+
+    def cancel(self, call: Call) -> None:
+        """The call has its outcome already: do not start it; if it runs, ask it to end."""
+
+    def close(self) -> None: ...
+
+
+class Host:
+    """deadline:   seconds from acceptance after which a call is answered with TimedOut.
+    trim_every: seconds between two times that freed memory is given back; 0 for never.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        results: Results,
+        closers: Closers,
+        *,
+        deadline: float,
+        emit: Emit,
+        trim_every: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._executor = executor
+        self._results = results
+        self._closers = closers
+        self._deadline = deadline
+        self._trim_every = trim_every
+        self._trim_at = clock() + trim_every
+        self._emit = emit
+        self._clock = clock
+        self._registry: Registry | None = None
+        self._draining = False
+        self._waiters = Waiters()
+        self._at_work: set[Call] = set()  # accepted, and not yet out of the executor
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="watcher", daemon=True).start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are accepted."""
+        return self._registry is not None and not self._draining
+
+    @property
+    def functions(self) -> Registry:
+        """Raises NotReady."""
+        if self._registry is None:
+            raise NotReady("the functions are still being loaded")
+        return self._registry
+
+    def open(self, registry: Registry) -> None:
+        """From now on calls are accepted."""
+        self._registry = registry
+
+    def submit(
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        columns: tuple[str, ...] | None,
+        headers: Headers,
+    ) -> Call:
+        """Accept a call. Whoever submits it must `wait` for it.
+
+        Raises UnknownFunction, BadCall, Busy, NotReady, ShuttingDown.
+        """
+        function = self.functions[name]
+        try:
+            if self._draining:
+                raise ShuttingDown("this host is stopping and takes no new calls")
+            call = Call(
+                function,
+                parameters,
+                columns,
+                headers,
+                deadline=self._clock() + self._deadline,
+                emit=self._emit,
+                clock=self._clock,
+            )
+            self._results.add(call)
+            self._at_work.add(call)
+            try:
+                self._executor.submit(call)
+            except HostError:
+                self._at_work.discard(call)
+                self._results.drop(call)
+                raise
+        except HostError as error:
+            error.function = function.name
+            raise
+        return call
+
+    def wait(self, call: Call, gone: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Whether the call has its outcome, after at most `timeout` seconds.
+
+        gone: see `Waiters.waiting`. A call that nobody waits for is stopped.
+        """
+        with self._waiters.waiting(call, gone):
+            return call.ended.wait(timeout)
+
+    def read(self, call_id: str) -> Reading:
+        """Open the result of a call. Raises NoResult, ResultConsumed, and the call's own error."""
+        return self._results.read(call_id)
+
+    def expires_at(self, call: Call) -> float:
+        """When the result of an ended call goes, in seconds since the epoch."""
+        assert call.ended_at is not None
+        return time.time() + (call.ended_at + self._results.ttl - self._clock())
+
+    def forget(self, call: Call) -> None:
+        """Drop a call whose outcome its caller has been told and cannot ask for again."""
+        self._results.drop(call)
+
+    def refused(self, error: HostError, request: str) -> None:
+        """Tell of a request that became no call. Gives the error an id to find it by."""
+        if not error.id:
+            error.id = secrets.token_hex(16)
+            self._emit(Refused(error.id, request, error.function, error))
+
+    def drain(self, seconds: float) -> None:
+        """Accept no more, let calls and reads finish for `seconds`, then stop what is left."""
+        self._draining = True
+        begun = self._clock()
+        while (waited := self._clock() - begun) < seconds:
+            unread = self._results.unread if waited < UNREAD else 0
+            if not (self._at_work or self._results.open or unread):
+                return
+            self._closed.wait(TICK / 2)
+        stopped = ShuttingDown("this host was stopped before the end")
+        for call in list(self._at_work):
+            self._stop(call, stopped)
+        for reading in self._results.open:
+            reading.close(stopped)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._executor.close()
+
+    def look(self, now: float) -> None:
+        """Stop calls that are late or that nobody waits for, and forget what has expired."""
+        self._waiters.look(now)
+        for call in list(self._at_work):
+            if call.ended.is_set():
+                if call.returned or call.started_at is None:
+                    self._at_work.discard(call)
+            elif call.deadline <= now:
+                self._stop(call, TimedOut(f"no result within {self._deadline:g} s"))
+            elif call.abandoned_by_all:
+                self._stop(call, Cancelled("nobody waits for the call any more"))
+        self._results.expire(now)
+        if self._trim_every and now >= self._trim_at:
+            self._trim_at = now + self._trim_every
+            self._closers.submit(memory.give_back)
+
+    def _stop(self, call: Call, error: HostError) -> None:
+        if call.stop(error):
+            self._executor.cancel(call)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(TICK):
+            try:
+                self.look(self._clock())
+            except Exception as error:  # the next look must come all the same
+                args = (type(error), error, error.__traceback__, threading.current_thread())
+                threading.excepthook(threading.ExceptHookArgs(args))

@@ -1,0 +1,142 @@
+"""How a log line looks. The standard library's logging underneath, so that a logging file can set
+levels and handlers; structlog loggers of authors come out the same way."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import logging.config
+import sys
+import threading
+import tomllib
+import traceback
+from collections.abc import MutableMapping
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import structlog
+
+from flexhost.call import running
+from flexhost.errors import SettingsError
+
+# Attributes that every record has: the rest was given by whoever logged.
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """A JSON object a line: timestamp, level, logger, event, and what was logged with it. Within a
+    call `call_id` and `function`.
+
+    In a logging file: `class=flexhost.logs.JsonLines`.
+    """
+
+    event_key = "event"
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = self.fields(record)
+        try:
+            return msgspec.json.encode(fields, enc_hook=str).decode()
+        except Exception:  # a value that is no text either, or a lone surrogate
+            return json.dumps(fields, default=repr)
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            self.event_key: record.getMessage(),
+        }
+        call = running.get()
+        if call is not None:
+            fields |= {"call_id": call.id, "function": call.function.name}
+        fields |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        fields |= getattr(record, "fields", {})
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        return fields
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # the library's name
+        # with an explicit limit: sys.tracebacklimit is 0 while the Flight server runs
+        return "".join(traceback.format_exception(*ei, limit=100)).rstrip()
+
+
+class ReadableLines(JsonLines):
+    """The same for a person at a terminal."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), event_key=self.event_key
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = self.fields(record)
+        fields["timestamp"] = fields["timestamp"][11:23]
+        fields = {key: value for key, value in fields.items() if value is not None}
+        return str(self._render(None, record.levelname, fields))
+
+
+def configure(
+    *, readable: bool = False, config: str | None = None, event_key: str = "event"
+) -> None:
+    """Set up logging for this process: to stderr, from INFO on, unless the file `config` says
+    otherwise: TOML for `logging.config.dictConfig`, else the ini format of `fileConfig`.
+
+    Raises SettingsError that names the file.
+    """
+    JsonLines.event_key = event_key
+    handler = logging.StreamHandler()
+    handler.setFormatter(ReadableLines() if readable else JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    if config is not None:
+        _configure_from(config)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, _to_record],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logger = logging.getLogger("flexhost")
+    threading.excepthook = lambda args: _uncaught(
+        logger, f"in thread {args.thread.name if args.thread else '?'}", args.exc_value
+    )
+    sys.unraisablehook = lambda args: _uncaught(logger, f"in {args.object!r}", args.exc_value)
+
+
+def _configure_from(file: str) -> None:
+    try:
+        text = Path(file).read_text("utf-8")
+        if file.endswith(".toml"):
+            logging.config.dictConfig(tomllib.loads(text))
+        else:
+            logging.config.fileConfig(io.StringIO(text), disable_existing_loggers=False)
+    except OSError as error:
+        raise SettingsError(f"cannot read the logging file {file}: {error.strerror}") from None
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise SettingsError(f"the logging file {file} cannot be used: {cause}") from None
+
+
+def _to_record(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The last structlog processor: its key-values as one attribute, where none can collide."""
+    call: dict[str, Any] = {"msg": str(event.pop("event", ""))}
+    for key in ("exc_info", "stack_info"):
+        if key in event:
+            call[key] = event.pop(key)
+    # the message is not a %-format: no args are passed
+    return {**call, "extra": {"fields": dict(structlog.contextvars.get_contextvars(), **event)}}
+
+
+def _uncaught(logger: logging.Logger, where: str, error: BaseException | None) -> None:
+    if error is None or isinstance(error, SystemExit):
+        return
+    traceback_: TracebackType | None = error.__traceback__
+    logger.error("uncaught exception %s", where, exc_info=(type(error), error, traceback_))

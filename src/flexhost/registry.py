@@ -1,0 +1,170 @@
+"""Name → Function. Filled at start-up from the modules of the configuration, then only read, so it
+needs no lock."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+
+from flexhost.errors import StartError, UnknownFunction
+from flexhost.function import FlexFun, Function, LoadContext
+
+
+class Registry:
+    def __init__(self, functions: Iterable[Function]) -> None:
+        """Raises StartError when two functions have one name."""
+        self._functions: dict[str, Function] = {}
+        for function in functions:
+            if (other := self._functions.get(function.name)) is not None:
+                raise StartError(
+                    f"two functions are named {function.name!r}: "
+                    f"one in {other.module}, one in {function.module}"
+                )
+            self._functions[function.name] = function
+
+    def __getitem__(self, name: str) -> Function:
+        try:
+            return self._functions[name]
+        except KeyError:
+            raise UnknownFunction(f"no function is named {name!r}") from None
+
+    def __iter__(self) -> Iterator[Function]:
+        return iter(self._functions.values())
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+
+def load(modules: Iterable[str], ctx: LoadContext) -> Registry:
+    """Every function of these modules, each one's `on_load` called once, in the order listed.
+
+    A module stands for the classes defined in it, for a package also those of its submodules that
+    it imports, and for whatever its `__all__` names. Raises StartError.
+    """
+    classes: dict[type[Any], None] = {}
+    for module in modules:
+        found = list(_classes_of(_import(module)))
+        if not found:
+            raise StartError(f"module {module!r} defines no function")
+        classes.update(dict.fromkeys(found))
+    registry = Registry([describe(cls) for cls in classes])
+    for cls in classes:
+        _on_load(cls, ctx)
+    return registry
+
+
+def describe(cls: type[Any]) -> Function:
+    """The Function that a class stands for. Raises StartError that says what is wrong with it."""
+    where = f"function class {cls.__module__}.{cls.__qualname__}"
+    name = getattr(cls, "Name", None)
+    if not isinstance(name, str) or not name.strip():
+        raise StartError(f"{where} has no Name: expected a non-empty str, found {name!r}")
+    schema = getattr(cls, "Schema", None)
+    if not isinstance(schema, pa.Schema):
+        raise StartError(f"{where} has no Schema: expected a pyarrow.Schema, found {schema!r}")
+    for column, times in Counter(schema.names).items():
+        if times > 1:
+            raise StartError(f"the Schema of {where} has {times} columns named {column!r}")
+    _check_call(cls, where)
+    metadata = getattr(cls, "Metadata", None)
+    _check_metadata(metadata, where)
+    return Function(
+        name=name,
+        schema=schema,
+        create=getattr(cls, "create", cls),
+        metadata=metadata,
+        module=cls.__module__,
+        file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
+    )
+
+
+def _check_call(cls: type[Any], where: str) -> None:
+    call = getattr(cls, "call", None)
+    if not callable(call) or call is FlexFun.call or inspect.isabstract(cls):
+        raise StartError(f"{where} has no call(self, parameters, columns, headers)")
+    try:
+        inspect.signature(call).bind(None, {}, None, {})
+    except TypeError as error:
+        raise StartError(
+            f"{where}: call{inspect.signature(call)} cannot be called with "
+            f"(parameters, columns, headers): {error}"
+        ) from None
+
+
+def _check_metadata(metadata: Any, where: str) -> None:
+    if metadata is not None and not isinstance(metadata, dict):
+        raise StartError(f"{where}: Metadata is {metadata!r}, expected a dict or None")
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StartError(f"{where}: Metadata cannot be written as JSON: {error}") from None
+
+
+def _classes_of(module: ModuleType) -> Iterator[type[Any]]:
+    listed = set(getattr(module, "__all__", ()))
+    members = {name: member for name, member in vars(module).items() if inspect.isclass(member)}
+    for name, cls in members.items():
+        own = f"{cls.__module__}.".startswith(f"{module.__name__}.") or name in listed
+        if own and _is_function(cls):
+            yield cls
+
+
+def _is_function(cls: type[Any]) -> bool:
+    """Whether a class means to be a function. One without a Name that others derive from, or whose
+    own name begins with an underscore, is a base class."""
+    if cls is FlexFun:
+        return False
+    named = isinstance(getattr(cls, "Name", None), str)
+    if issubclass(cls, FlexFun):
+        return named or not (cls.__subclasses__() or cls.__name__.startswith("_"))
+    by_shape = all(hasattr(cls, attribute) for attribute in ("Name", "Schema", "call"))
+    return by_shape and (named or not (cls.__subclasses__() or inspect.isabstract(cls)))
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, name):
+            raise StartError(f"function module {name!r} cannot be found") from None
+        raise StartError(
+            f"function module {name!r} cannot be imported: {type(error).__name__}: {error}",
+            trace=_authors_trace(error),
+        ) from None
+
+
+def _on_load(cls: type[Any], ctx: LoadContext) -> None:
+    on_load = getattr(cls, "on_load", None)
+    if on_load is None:
+        return
+    try:
+        on_load(ctx)
+    except BaseException as error:
+        raise StartError(
+            f"on_load of function {cls.Name!r} failed: {type(error).__name__}: {error}",
+            trace=_authors_trace(error),
+        ) from None
+
+
+def _is_parent(missing: str | None, name: str) -> bool:
+    return missing is not None and f"{name}.".startswith(f"{missing}.")
+
+
+def _authors_trace(error: BaseException) -> str:
+    """The traceback without the frames that led from here into the author's code."""
+    frames = error.__traceback__
+    while frames is not None and (
+        frames.tb_frame.f_code.co_filename == __file__
+        or "importlib" in frames.tb_frame.f_code.co_filename
+    ):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames, limit=50))

@@ -1,0 +1,156 @@
+"""Start, serve, drain, stop: one host with its front ends, in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections import defaultdict
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from flexhost import registry
+from flexhost.closers import Closers
+from flexhost.executors.threads import Threads
+from flexhost.frontends.flight import FlightFrontend
+from flexhost.function import LoadContext
+from flexhost.health import Health
+from flexhost.host import Host
+from flexhost.observability import Telemetry
+from flexhost.results import Results
+from flexhost.settings import Loaded, Server
+
+if TYPE_CHECKING:
+    from flexhost.frontends.http import HttpFrontend, Page
+    from flexhost.metrics import Metrics
+
+_logger = logging.getLogger("flexhost")
+
+# Seconds for what should take none once everything ended: closing listeners, leaving the process.
+_LAST = 1.0
+
+
+def serve(loaded: Loaded) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process with status 1.
+
+    Raises StartError. Whatever the functions leave behind, the process ends soon after this.
+    """
+    signals = _Signals()
+    status = 1
+    try:
+        _serve(loaded, signals)
+        status = 0
+    finally:
+        # threads that functions started and never ended must not hold the process
+        last = threading.Timer(_LAST, _leave, [status])
+        last.daemon = True
+        last.start()
+
+
+def _serve(loaded: Loaded, signals: _Signals) -> None:
+    wanted = loaded.settings.server
+    metrics = _metrics(wanted)
+    closers = Closers(wanted.task_close_threads)
+    telemetry = Telemetry(metrics)
+    executor = Threads(wanted.task_threads, wanted.task_queue_size, closers)
+    results = Results(wanted.task_result_ttl_sec, closers, telemetry)
+    host = Host(
+        executor,
+        results,
+        closers,
+        deadline=loaded.settings.flexfun.call_deadline_ms / 1000,
+        emit=telemetry,
+        trim_every=wanted.malloc_trim_interval_sec,
+    )
+    health = Health()
+    if metrics is not None:
+        metrics.watch(executor, results)
+    http = _http(wanted, host, health, metrics)
+    frontend = FlightFrontend(
+        host,
+        (wanted.listen_host, wanted.listen_port),
+        (wanted.advertise_host, wanted.advertise_port or 0),
+        error_detail=wanted.error_detail,
+    )
+    try:
+        context = LoadContext(loaded.everything, frontend.location, health)
+        host.open(registry.load(loaded.settings.flexfun.functions, context))
+        _logger.info(
+            "serving %s on %s:%s, advertised as %s",
+            ", ".join(function.name for function in host.functions) or "no function",
+            wanted.listen_host,
+            frontend.port,
+            frontend.location.uri.decode(),
+        )
+        signals.ready = True
+        signals.stop.wait()
+        _logger.info("stopping within %g s", wanted.drain_sec)
+        host.drain(wanted.drain_sec)
+    finally:
+        host.close()
+        ended = frontend.stop(_LAST)
+        if http is not None:
+            http.stop(_LAST)
+    if not ended:
+        _logger.warning("stopped, with requests open that would not end")
+        _leave(0)  # pyarrow would wait for them, for ever if a client stopped reading
+    _logger.info("stopped")
+
+
+def _metrics(wanted: Server) -> Metrics | None:
+    if wanted.metrics_host is None:
+        return None
+    from flexhost.metrics import Metrics  # costs 20 ms of start-up where nobody asks for them
+
+    return Metrics()
+
+
+def _http(
+    wanted: Server, host: Host, health: Health, metrics: Metrics | None
+) -> HttpFrontend | None:
+    if wanted.health_check_host is None and metrics is None:
+        return None
+    from flexhost.frontends import http  # likewise 80 ms
+
+    pages: defaultdict[tuple[str, int], dict[str, Page]] = defaultdict(dict)
+    if wanted.health_check_host is not None:
+        address = (wanted.health_check_host, wanted.health_check_port)
+        pages[address] |= {
+            "/live": http.health(lambda: health.live),
+            "/ready": http.health(lambda: host.ready),
+        }
+    if metrics is not None and wanted.metrics_host is not None:
+        address = (wanted.metrics_host, wanted.metrics_port)
+        pages[address]["/metrics"] = lambda: http.Answer(200, metrics.page(), metrics.content_type)
+    frontend = http.HttpFrontend(pages)
+    for bound, paths in zip(frontend.addresses, pages.values(), strict=True):
+        _logger.info("HTTP on %s:%s: %s", *bound, " ".join(paths))
+    return frontend
+
+
+class _Signals:
+    """`stop` is set by the first SIGTERM or SIGINT; the second ends the process with status 1.
+
+    Our own event in the main thread, because pyarrow's `wait` keeps signal handlers from running.
+    Before the functions are loaded there is nothing to drain: the first ends the process then.
+    """
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.ready = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            _leave(1)
+        if not self.ready:
+            _leave(0)
+        self.stop.set()
+
+
+def _leave(status: int) -> None:
+    """End the process now, with what is logged written."""
+    logging.shutdown()
+    os._exit(status)

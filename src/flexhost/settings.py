@@ -1,0 +1,233 @@
+"""Every setting of the host: one frozen value, filled by dynaconf and checked at start."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+
+import msgspec
+from dynaconf import Dynaconf
+from msgspec import Meta
+
+from flexhost.errors import SettingsError
+
+PREFIX = "GOODDATA_FLIGHT"
+
+# A description says what is expected; an error shows it to whoever wrote something else.
+Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
+Flag = Annotated[bool, Meta(description="true or false")]
+Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")]
+Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1")]
+CountOr0 = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0")]
+Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds from 0")]
+Milliseconds = Annotated[int, Meta(ge=1, le=10**12, description="a whole number from 1")]
+Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
+Mapping = Annotated[dict[str, Text], Meta(description="a table of texts")]
+Method = Annotated[Literal["none", "token"], Meta(description='"none" or "token"')]
+Exporter = Annotated[
+    Literal["none", "otlp-grpc", "otlp-http", "zipkin", "console"],
+    Meta(description='"none", "otlp-grpc", "otlp-http", "zipkin" or "console"'),
+]
+
+
+@dataclass(frozen=True)
+class Server:
+    """Section [server]."""
+
+    listen_host: Text = "127.0.0.1"
+    listen_port: Port = 17001
+    advertise_host: Text = field(default_factory=socket.gethostname)
+    advertise_port: Port | None = None
+    use_tls: Flag = False
+    use_mtls: Flag = False
+    tls_certificate: Text | None = None
+    tls_private_key: Text | None = None
+    tls_root_certificate: Text | None = None
+    authentication_method: Method = "none"
+    token_header_name: Text | None = None
+    token_verification: Text = "EnumeratedTokenVerification"  # noqa: S105  # a name, no secret
+    task_threads: Count = 32
+    task_queue_size: CountOr0 = 256
+    task_close_threads: Count = 2
+    task_result_ttl_sec: Seconds = 60.0
+    drain_sec: Seconds = 30.0
+    error_detail: Flag = True
+    health_check_host: Text | None = None
+    health_check_port: Port = 8877
+    metrics_host: Text | None = None
+    metrics_port: Port = 17101
+    malloc_trim_interval_sec: Seconds = 30.0
+    log_event_key_name: Text = "event"
+    log_trace_keys: Mapping = field(default_factory=dict)
+    otel_exporter_type: Exporter = "none"
+    otel_service_name: Text | None = None
+    otel_service_namespace: Text | None = None
+    otel_service_instance_id: Text | None = None
+    otel_extract_context: Flag = False
+
+
+@dataclass(frozen=True)
+class Flexfun:
+    """Section [flexfun], or by its later name [flexconnect]."""
+
+    functions: Names = ()
+    call_deadline_ms: Milliseconds = 180_000
+    polling_interval_ms: Milliseconds = 2_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """docs/settings.md says what each one is for."""
+
+    server: Server = Server()
+    flexfun: Flexfun = Flexfun()
+
+
+_SECTIONS: dict[str, type[Any]] = {"server": Server, "flexfun": Flexfun}
+_OTHER_NAMES = {"flexconnect": "flexfun"}
+
+# A setting that asks for what is not there ends the start: the host would be open that was told to
+# be closed, or mute that was told to speak.
+_NOT_SERVED = {
+    "use_tls": "TLS",
+    "use_mtls": "TLS",
+    "tls_certificate": "TLS",
+    "tls_private_key": "TLS",
+    "tls_root_certificate": "TLS",
+    "authentication_method": "authentication",
+    "token_header_name": "authentication",
+    "otel_exporter_type": "tracing",
+    "otel_service_name": "tracing",
+    "otel_extract_context": "tracing",
+    "log_trace_keys": "tracing",
+}
+
+
+class Loaded(NamedTuple):
+    """settings: the host's own. everything: all sections there are, for an author's `on_load`."""
+
+    settings: Settings
+    everything: Dynaconf
+
+
+class _Value(NamedTuple):
+    """A value and where an operator finds it: a file or a variable, and the section as written."""
+
+    value: Any
+    source: str
+    section: str
+
+
+# section → key → value, names in lower case
+_Sources = dict[str, dict[str, _Value]]
+
+
+def load(files: Iterable[str] = ()) -> Loaded:
+    """Settings from these TOML files, in this order, and from the environment, which wins.
+
+    Key by key a later value replaces an earlier one, lists included: dynaconf would either join the
+    lists or drop the whole earlier section. Raises SettingsError.
+    """
+    sources: _Sources = {}
+    for read in [*(_read_file(file) for file in files), _read_environment()]:
+        for section, keys in read.items():
+            sources.setdefault(section, {}).update(keys)
+    for key, given in sources.get("enumerated_tokens", {}).items():
+        raise _not_served(key, given, "authentication")
+    plain = {s.upper(): {k: v.value for k, v in keys.items()} for s, keys in sources.items()}
+    for other, section in _OTHER_NAMES.items():
+        plain[other.upper()] = plain.get(section.upper(), {})
+    return Loaded(_settings(sources), Dynaconf(loaders=[], core_loaders=[], **plain))
+
+
+def _read_file(file: str) -> _Sources:
+    try:
+        Path(file).read_bytes()  # dynaconf passes over a file that is not there
+        path = str(Path(file).absolute())
+        content = Dynaconf(settings_files=[path], core_loaders=["TOML"], loaders=[]).as_dict()
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from None
+    except Exception as error:
+        raise SettingsError(f"the settings file {file} is not TOML: {error}") from None
+    return _sections(content, lambda section, key: file)
+
+
+def _read_environment() -> _Sources:
+    try:
+        content = Dynaconf(
+            envvar_prefix=PREFIX, loaders=["dynaconf.loaders.env_loader"], core_loaders=[]
+        ).as_dict()
+    except Exception as error:
+        raise SettingsError(f"a variable {PREFIX}_... cannot be read: {error}") from None
+    return _sections(content, lambda section, key: f"{PREFIX}_{section}__{key}".upper())
+
+
+def _sections(content: dict[str, Any], source: Callable[[str, str], str]) -> _Sources:
+    sections: _Sources = {}
+    for name, keys in content.items():
+        written = name.lower()
+        section = _OTHER_NAMES.get(written, written)
+        if isinstance(keys, dict):
+            sections.setdefault(section, {}).update(
+                {k.lower(): _Value(v, source(written, k), written) for k, v in keys.items()}
+            )
+        elif section in _SECTIONS:
+            where = source(written, "").rstrip("_")
+            raise SettingsError(f"{where}: {written} is {keys!r}, expected a section with keys")
+    return sections
+
+
+def _settings(sources: _Sources) -> Settings:
+    values: dict[str, Any] = {}
+    for section, cls in _SECTIONS.items():
+        hints = get_type_hints(cls, include_extras=True)
+        checked = {}
+        for key, given in sources.get(section, {}).items():
+            if key not in hints:
+                near = difflib.get_close_matches(key, hints, n=1)
+                known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(hints)}"
+                raise SettingsError(
+                    f"{given.source}: [{given.section}] has no setting {key!r}; {known}"
+                )
+            checked[key] = _checked(key, given, hints[key])
+        values[section] = cls(**checked)
+    return Settings(**values)
+
+
+def _checked(key: str, given: _Value, hint: Any) -> Any:
+    """The value as its type. Raises SettingsError."""
+    value, expected = given.value, _expected(hint)
+    if type(None) in get_args(hint) and value in ("", None):
+        return None
+    if "text" in expected and isinstance(value, (int, float)):
+        # dynaconf reads a variable's 0123 as a number: its own text counts
+        value = os.environ.get(given.source, str(value))
+    try:
+        value = msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError:
+        raise SettingsError(
+            f"{given.source}: [{given.section}] {key} is {given.value!r}, expected {expected}"
+        ) from None
+    if key in _NOT_SERVED and value not in (None, False, "none", {}):
+        raise _not_served(key, given, _NOT_SERVED[key])
+    return value
+
+
+def _expected(hint: Any) -> str:
+    """The description of a hint, of the part that is not None."""
+    for part in (hint, *get_args(hint)):
+        for meta in getattr(part, "__metadata__", ()):
+            return str(meta.description)
+    raise TypeError(f"{hint} has no description")
+
+
+def _not_served(key: str, given: _Value, what: str) -> SettingsError:
+    return SettingsError(
+        f"{given.source}: [{given.section}] {key} asks for {what}, "
+        "which this version does not serve yet"
+    )
