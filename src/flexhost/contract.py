@@ -119,7 +119,10 @@ def _fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> p
 
 def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(target):
-        return column.cast(column.type.value_type).cast(target)
+        return _cast(column.cast(column.type.value_type), target)
+    if pa.types.is_decimal(target) and pa.types.is_integer(column.type):
+        # straight, pyarrow wants room for the largest integer of the type, not for these
+        return column.cast(pa.decimal256(76, target.scale)).cast(target)
     return column.cast(target)
 
 

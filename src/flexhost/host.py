@@ -69,7 +69,7 @@ class Host:
         self._registry: Registry | None = None
         self._draining = False
         self._waiters = Waiters()
-        self._at_work: set[Call] = set()  # accepted, and not yet out of the executor
+        self._open: set[Call] = set()  # accepted, and not yet out of the executor
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
 
@@ -77,6 +77,11 @@ class Host:
     def ready(self) -> bool:
         """Whether calls are accepted."""
         return self._registry is not None and not self._draining
+
+    @property
+    def at_work(self) -> int:
+        """Calls that wait or run now, also those that ended early and still run."""
+        return len(self._open)
 
     @property
     def functions(self) -> Registry:
@@ -114,11 +119,11 @@ class Host:
                 clock=self._clock,
             )
             self._results.add(call)
-            self._at_work.add(call)
+            self._open.add(call)
             try:
                 self._executor.submit(call)
             except HostError:
-                self._at_work.discard(call)
+                self._open.discard(call)
                 self._results.drop(call)
                 raise
         except HostError as error:
@@ -159,11 +164,11 @@ class Host:
         begun = self._clock()
         while (waited := self._clock() - begun) < seconds:
             unread = self._results.unread if waited < UNREAD else 0
-            if not (self._at_work or self._results.open or unread):
+            if not (self._open or self._results.open or unread):
                 return
             self._closed.wait(TICK / 2)
         stopped = ShuttingDown("this host was stopped before the end")
-        for call in list(self._at_work):
+        for call in list(self._open):
             self._stop(call, stopped)
         for reading in self._results.open:
             reading.close(stopped)
@@ -175,10 +180,10 @@ class Host:
     def look(self, now: float) -> None:
         """Stop calls that are late or that nobody waits for, and forget what has expired."""
         self._waiters.look(now)
-        for call in list(self._at_work):
+        for call in list(self._open):
             if call.ended.is_set():
                 if call.returned or call.started_at is None:
-                    self._at_work.discard(call)
+                    self._open.discard(call)
             elif call.deadline <= now:
                 self._stop(call, TimedOut(f"no result within {self._deadline:g} s"))
             elif call.abandoned_by_all:

@@ -113,7 +113,7 @@ def _configure_from(file: str) -> None:
     try:
         text = Path(file).read_text("utf-8")
         if file.endswith(".toml"):
-            logging.config.dictConfig(tomllib.loads(text))
+            logging.config.dictConfig({"disable_existing_loggers": False, **tomllib.loads(text)})
         else:
             logging.config.fileConfig(io.StringIO(text), disable_existing_loggers=False)
     except OSError as error:

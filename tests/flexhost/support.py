@@ -1,0 +1,229 @@
+"""Real hosts for the tests: one in this process on port 0, or one in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from flexhost import FlexFun
+from flexhost.closers import Closers
+from flexhost.events import Event
+from flexhost.executors.threads import Threads
+from flexhost.frontends.flight import FlightFrontend
+from flexhost.host import Host
+from flexhost.registry import Registry, describe
+from flexhost.results import Results
+
+ROOT = Path(__file__).parents[2]
+LONG = 20.0  # seconds that nothing here takes: a test that waits so long has failed
+SCHEMA = pa.schema([("n", pa.int64())])
+
+
+def function(
+    call: Callable[..., Any], name: str = "numbers", schema: pa.Schema = SCHEMA
+) -> type[FlexFun]:
+    """A function class around `call(parameters, columns, headers)`."""
+
+    class Made(FlexFun):
+        Name = name
+        Schema = schema
+
+        def call(self, parameters: Any, columns: Any, headers: Any) -> Any:
+            return call(parameters, columns, headers)
+
+    return Made
+
+
+def command(name: str = "numbers", **parameters: Any) -> bytes:
+    return json.dumps({"functionName": name, "parameters": parameters}).encode()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for something that no event tells of, as long as it takes but not for ever."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        threading.Event().wait(0.005)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+class Client:
+    """A pyarrow client that speaks the commands of a FLIGHTRPC data source."""
+
+    def __init__(self, port: int) -> None:
+        self.flight = fl.connect(f"grpc://127.0.0.1:{port}")
+
+    def info(self, data: bytes, headers: dict[str, str] | None = None) -> fl.FlightInfo:
+        raw = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
+        options = fl.FlightCallOptions(timeout=LONG, headers=raw)
+        return self.flight.get_flight_info(fl.FlightDescriptor.for_command(data), options)
+
+    def ticket(self, name: str = "numbers", **parameters: Any) -> fl.Ticket:
+        return self.info(command(name, **parameters)).endpoints[0].ticket
+
+    def read(self, ticket: fl.Ticket) -> pa.Table:
+        return self.flight.do_get(ticket, fl.FlightCallOptions(timeout=LONG)).read_all()
+
+    def call(self, name: str = "numbers", **parameters: Any) -> pa.Table:
+        return self.read(self.ticket(name, **parameters))
+
+
+class Served(Client):
+    """A client of a host in this process, with the host's parts and what it told."""
+
+    def __init__(self, frontend: FlightFrontend, host: Host, results: Results, events: Any) -> None:
+        super().__init__(frontend.port)
+        self.frontend = frontend
+        self.host = host
+        self.results = results
+        self.events: queue.SimpleQueue[Event] = events
+
+    def event(self, kind: type[Any]) -> Any:
+        """The next event of this kind."""
+        while not isinstance(event := self.events.get(timeout=LONG), kind):
+            pass
+        return event
+
+
+@contextmanager
+def serving(
+    *functions: type[Any],
+    threads: int = 4,
+    waiting: int = 16,
+    deadline: float = 60.0,
+    ttl: float = 60.0,
+    **options: Any,
+) -> Iterator[Served]:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    closers = Closers(2)
+    results = Results(ttl, closers, events.put)
+    executor = Threads(threads, waiting, closers)
+    host = Host(executor, results, closers, deadline=deadline, emit=events.put)
+    limit = getattr(sys, "tracebacklimit", None)
+    frontend = FlightFrontend(host, ("127.0.0.1", 0), ("127.0.0.1", 0), **options)
+    try:
+        if functions:
+            host.open(Registry([describe(cls) for cls in functions]))
+        yield Served(frontend, host, results, events)
+    finally:
+        host.drain(0)
+        host.close()
+        ended = frontend.stop(LONG)
+        if limit is None:
+            del sys.tracebacklimit
+    assert ended, "requests were left over"
+
+
+def flight_code(error: BaseException) -> tuple[int, str]:
+    """The number in an error's extra_info, without retry flags, and its message."""
+    info = json.loads(error.extra_info)  # type: ignore[attr-defined]
+    assert set(info) == {"msg", "detail", "code", "body"}
+    return info["code"] & 0xFFFF, info["msg"]
+
+
+class Process:
+    """`python -m flexhost start` in a process of its own, its log lines read as they come."""
+
+    def __init__(
+        self,
+        files: list[Path],
+        options: list[str],
+        variables: dict[str, str],
+        *,
+        config: bool = True,
+    ) -> None:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("GOODDATA_FLIGHT")}
+        environ["PYTHONPATH"] = os.pathsep.join([str(files[0].parent), str(ROOT / "src")])
+        given = ["--config", *map(str, files)] if config else []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flexhost", "start", *given, *options],
+            env={**environ, **variables},
+            cwd=files[0].parent,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            for line in stderr:
+                self._new.put(line.rstrip("\n"))
+        self._new.put(None)
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """The next line of the log that has the pattern in it."""
+        while (line := self._new.get(timeout=LONG)) is not None:
+            self.lines.append(line)
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"no line with {pattern!r} in\n" + "\n".join(self.lines))
+
+    def port(self) -> int:
+        return int(self.line(r"serving .* on [^ ]+:(\d+), advertised")[1])
+
+    def ended(self) -> tuple[int, str]:
+        """Exit status and everything it wrote."""
+        status = self.process.wait(LONG)
+        self._reader.join(LONG)
+        while (line := self._new.get(timeout=LONG)) is not None:
+            self.lines.append(line)
+        return status, "\n".join(self.lines)
+
+
+@contextmanager
+def process(
+    folder: Path,
+    module: str = "",
+    settings: str = "",
+    *options: str,
+    listen: str = "listen_port = 0",
+    **variables: str,
+) -> Iterator[Process]:
+    """A host of the functions in `module`, a Python source, with further TOML `settings`."""
+    (folder / "my_functions.py").write_text(module)
+    functions = '["my_functions"]' if module else "[]"
+    config = folder / "host.toml"
+    config.write_text(f"[flexfun]\nfunctions = {functions}\n[server]\n{listen}\n{settings}\n")
+    started = Process([config], list(options), variables)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.process.kill()
+        started.process.wait()
+
+
+NUMBERS = """
+import pyarrow as pa
+from flexhost import FlexFun
+
+class Numbers(FlexFun):
+    Name = "numbers"
+    Schema = pa.schema([("n", pa.int64())])
+
+    def call(self, parameters, columns, headers):
+        return pa.table({"n": list(range(parameters.get("upto", 3)))}, schema=self.Schema)
+"""

@@ -1,0 +1,179 @@
+"""Who waits, who is late, and how a host drains. `look` is what its watcher does all the time."""
+
+from __future__ import annotations
+
+import threading
+
+import pyarrow as pa
+import pytest
+from support import LONG, SCHEMA, function, until
+
+from flexhost.closers import Closers
+from flexhost.errors import Busy, Cancelled, NotReady, ShuttingDown, TimedOut
+from flexhost.executors.threads import Threads
+from flexhost.host import Host
+from flexhost.registry import Registry, describe
+from flexhost.results import Results
+
+TABLE = pa.table({"n": [1]})
+
+
+@pytest.fixture
+def closing():
+    hosts = []
+    yield hosts.append
+    for host in hosts:
+        host.close()
+
+
+@pytest.fixture
+def hosting(closing):
+    def make(*calls, threads=1, waiting=4, deadline=60.0):
+        closers = Closers(1)
+        results = Results(60.0, closers, lambda event: None)
+        host = Host(
+            Threads(threads, waiting, closers),
+            results,
+            closers,
+            deadline=deadline,
+            emit=lambda event: None,
+        )
+        names = ["first", "second"]
+        host.open(Registry([describe(function(c, n)) for c, n in zip(calls, names, strict=False)]))
+        closing(host)
+        return host
+
+    return make
+
+
+def here():
+    return False
+
+
+def test_a_host_without_functions_is_not_ready():
+    closers = Closers(1)
+    host = Host(
+        Threads(1, 1, closers),
+        Results(1.0, closers, print),
+        closers,
+        deadline=1.0,
+        emit=print,
+    )
+
+    with pytest.raises(NotReady):
+        host.submit("first", {}, None, {})
+    host.close()
+
+
+def test_a_call_whose_caller_has_gone_is_stopped_and_its_function_asked_to_cancel(hosting):
+    asked, started = threading.Event(), threading.Event()
+
+    class Slow(function(lambda *_: started.set() or (asked.wait(LONG) and TABLE), "slow")):
+        def cancel(self):
+            asked.set()
+            return True
+
+    host = hosting()
+    host.open(Registry([describe(Slow)]))
+    call = host.submit("slow", {}, None, {})
+    assert started.wait(LONG)
+
+    assert host.wait(call, lambda: True)
+
+    with pytest.raises(Cancelled, match="nobody waits"):
+        call.result()
+    assert asked.wait(LONG)
+
+
+def test_a_waiting_call_whose_caller_has_gone_is_never_started(hosting):
+    release, ran = threading.Event(), []
+    host = hosting(lambda *_: release.wait(LONG) and TABLE, lambda *_: ran.append(1) or TABLE)
+    running = host.submit("first", {}, None, {})
+    waiting = host.submit("second", {}, None, {})
+
+    host.wait(waiting, lambda: True)
+    release.set()
+
+    assert host.wait(running, here)
+    until(lambda: host.at_work == 0)
+    assert ran == []
+
+
+def test_a_late_call_is_answered_with_timed_out_while_its_function_still_runs(hosting):
+    release = threading.Event()
+    host = hosting(lambda *_: release.wait(LONG) and TABLE, deadline=0.05)
+    call = host.submit("first", {}, None, {})
+
+    assert host.wait(call, here)
+
+    with pytest.raises(TimedOut):
+        call.result()
+    release.set()
+
+
+def test_a_refused_call_leaves_nothing_behind(hosting):
+    release = threading.Event()
+    host = hosting(lambda *_: release.wait(LONG) and TABLE, waiting=0)
+    running = host.submit("first", {}, None, {})
+
+    with pytest.raises(Busy) as error:
+        host.submit("first", {}, None, {})
+
+    assert error.value.function == "first"
+    assert host.at_work == 1
+    release.set()
+    assert host.wait(running, here)
+
+
+def test_a_host_with_nothing_to_do_drains_at_once(hosting):
+    host = hosting(lambda *_: TABLE)
+
+    host.drain(LONG)
+
+    assert not host.ready
+    with pytest.raises(ShuttingDown):
+        host.submit("first", {}, None, {})
+
+
+def test_draining_waits_for_calls_and_for_reads(hosting):
+    release = threading.Event()
+    host = hosting(lambda *_: release.wait(LONG) and pa.Table.to_reader(TABLE))
+    call = host.submit("first", {}, None, {})
+    drain = threading.Thread(target=host.drain, args=[LONG])
+    drain.start()
+    until(lambda: not host.ready)
+
+    release.set()
+    assert host.wait(call, here)
+    reading = host.read(call.id)
+    assert [table.num_rows for table in reading] == [1]
+    assert drain.is_alive()
+
+    reading.close()
+    drain.join(LONG)
+    assert not drain.is_alive()
+
+
+def test_what_is_left_after_the_drain_is_stopped(hosting):
+    release = threading.Event()
+
+    def endless():
+        while True:
+            yield pa.record_batch({"n": [1]})
+
+    host = hosting(
+        lambda *_: release.wait(LONG) and TABLE,
+        lambda *_: pa.RecordBatchReader.from_batches(SCHEMA, endless()),
+        threads=2,
+    )
+    call, streaming = (host.submit(name, {}, None, {}) for name in ("first", "second"))
+    host.wait(streaming, here)
+    reading = host.read(streaming.id)
+
+    host.drain(0.0)
+
+    with pytest.raises(ShuttingDown):
+        call.result()
+    with pytest.raises(ShuttingDown):
+        next(reading)
+    release.set()

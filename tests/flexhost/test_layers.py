@@ -1,0 +1,116 @@
+"""The structure: who may import whom, and how few steps a call takes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import traceback
+
+import pyarrow as pa
+from support import ROOT, SCHEMA, function, serving
+
+from flexhost.call_queue import CallQueue
+
+SRC = ROOT / "src" / "flexhost"
+
+# From the lowest layer to the highest: a module imports from layers below its own.
+LAYERS = [
+    ["errors"],
+    ["function", "events", "memory"],
+    ["contract"],
+    ["registry", "call", "health", "closers"],
+    ["call_queue", "results", "waiters"],
+    ["executors.threads"],
+    ["host"],
+    ["frontends.flight_wire", "frontends.http"],
+    ["frontends.flight"],
+    ["settings", "logs", "observability"],
+    ["metrics"],
+    ["server"],
+    ["cli"],
+    ["__main__"],
+]
+CORE = [name for layer in LAYERS[: LAYERS.index(["host"]) + 1] for name in layer]
+ALLOWED_IN_THE_CORE = {"flexhost", "pyarrow", "__future__", *sys.stdlib_module_names}
+
+
+def imports(name):
+    """Modules that a module of ours imports when it runs, as written."""
+    tree = ast.parse((SRC / (name.replace(".", "/") + ".py")).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_its_layer():
+    files = {
+        ".".join(path.relative_to(SRC).with_suffix("").parts)
+        for path in SRC.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+    assert files == {name for layer in LAYERS for name in layer}
+
+
+def test_a_module_imports_only_from_the_layers_below_it():
+    below: set[str] = set()
+    for layer in LAYERS:
+        for name in layer:
+            ours = {i.removeprefix("flexhost.") for i in imports(name) if i.startswith("flexhost.")}
+            modules = {i for i in ours if (SRC / (i.replace(".", "/") + ".py")).exists()}
+            assert modules <= below, f"{name} imports {modules - below}"
+        below.update(layer)
+
+
+def test_the_core_imports_only_pyarrow_and_the_standard_library():
+    for name in CORE:
+        found = set(imports(name))
+        assert {i.split(".")[0] for i in found} <= ALLOWED_IN_THE_CORE, name
+        assert not any(i.startswith("pyarrow.flight") for i in found), name
+
+
+def test_importing_what_authors_need_loads_no_server():
+    code = "import flexhost, sys; print([m for m in sys.modules if m in %r])" % [
+        "pyarrow.flight",
+        "dynaconf",
+        "structlog",
+        "prometheus_client",
+        "uvicorn",
+        "starlette",
+    ]
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
+    )
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_way_from_the_handler_to_the_function_has_at_most_six_hops(monkeypatch):
+    hops = {}
+
+    def frames():
+        stack = traceback.extract_stack(limit=100)[:-1]
+        return [frame.name for frame in stack if str(SRC) in frame.filename]
+
+    class Recording(CallQueue):
+        def put(self, call):
+            hops["submitting"] = frames()
+            return super().put(call)
+
+    def call(parameters, columns, headers):
+        hops["working"] = frames()
+        return pa.table({"n": [1]}, schema=SCHEMA)
+
+    monkeypatch.setattr("flexhost.executors.threads.CallQueue", Recording)
+    with serving(function(call)) as client:
+        client.call()
+
+    assert hops["submitting"] == ["get_flight_info", "submit", "submit"]
+    assert hops["working"] == ["_work", "run"]  # and then the function: six

@@ -1,0 +1,213 @@
+"""Log lines: as JSON, for people, and from a logging file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pyarrow as pa
+import pyarrow.flight as fl
+import pytest
+from support import NUMBERS, SCHEMA, Client, free_port, function, process
+
+from flexhost.call import Call
+from flexhost.contract import fit
+from flexhost.errors import BadCall, FunctionFailed
+from flexhost.events import CallEnded, ReadEnded, Refused
+from flexhost.logs import JsonLines
+from flexhost.observability import Telemetry
+from flexhost.registry import describe
+
+MORE = (
+    NUMBERS
+    + """
+import logging, structlog
+
+class Logging(Numbers):
+    Name = "logging"
+
+    def call(self, parameters, columns, headers):
+        logging.getLogger("mine").info("plain %s", "line", extra={"extra": 1})
+        structlog.get_logger("mine").info("bound", name="any", args=[1], city="Plzeň")
+        raise RuntimeError("with a trace")
+"""
+)
+
+
+@pytest.fixture
+def access(caplog):
+    """The access line of an event, as the fields that are logged."""
+    caplog.set_level(logging.INFO, "flexhost.calls")
+
+    def line(event):
+        caplog.clear()
+        Telemetry()(event)
+        return [record.fields for record in caplog.records]
+
+    return line
+
+
+def ended(result):
+    def call(*_):
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    made = Call(describe(function(call)), {}, None, {}, deadline=9.0, emit=lambda e: None)
+    made.run()
+    return made
+
+
+def test_a_table_has_its_line_when_the_call_ends(access):
+    call = ended(pa.table({"n": [1, 2]}))
+
+    (line,) = access(CallEnded(call))
+
+    assert line["call_id"] == call.id
+    assert (line["function"], line["outcome"]) == ("numbers", "ok")
+    assert (line["rows"], line["bytes"]) == (2, 16)
+    assert 0 <= line["waiting_sec"] < 20
+    assert 0 <= line["running_sec"] < 20
+    assert access(ReadEnded(call, 2, 16, 0.5, True, None)) == []
+
+
+def test_a_stream_has_its_line_when_it_ends(access):
+    call = ended(pa.table({"n": [1, 2]}).to_reader())
+
+    assert access(CallEnded(call)) == []
+    (line,) = access(ReadEnded(call, 2, 16, 0.5, True, None))
+
+    assert (line["rows"], line["bytes"], line["streaming_sec"]) == (2, 16, 0.5)
+    assert (line["outcome"], line["complete"]) == ("ok", True)
+
+
+def test_a_failed_call_has_its_trace_in_its_line(access):
+    (line,) = access(CallEnded(ended(RuntimeError("lost the database"))))
+
+    assert (line["outcome"], line["code"]) == ("failed", "COMMAND_FAILED")
+    assert line["error"] == "lost the database"
+    assert line["exception"].splitlines()[-1] == "RuntimeError: lost the database"
+
+
+def test_a_refused_request_has_a_line_under_the_id_that_the_caller_was_told(access):
+    (line,) = access(Refused("id1", "GetFlightInfo", "", BadCall("not JSON")))
+
+    assert (line["call_id"], line["outcome"], line["code"]) == ("id1", "refused", "BAD_ARGUMENT")
+
+
+def test_a_listener_that_fails_does_not_cost_the_call(caplog):
+    def broken(event):
+        raise OSError("no space left")
+
+    Telemetry(broken)(CallEnded(ended(pa.table({"n": [1]}))))
+
+    assert "an event of the host was lost: CallEnded" in caplog.text
+
+
+def test_production_lines_are_json_with_the_call_id_of_what_a_function_logs(tmp_path):
+    with process(tmp_path, MORE) as host:
+        client = Client(host.port())
+        with pytest.raises(fl.FlightServerError, match="with a trace"):
+            client.call("logging")
+        plain, bound, call = (json.loads(host.line(r"^\{.*\}$")[0]) for _ in range(3))
+
+    assert (plain["event"], plain["extra"], plain["logger"]) == ("plain line", 1, "mine")
+    assert (bound["event"], bound["city"], bound["name"], bound["args"]) == (
+        "bound",
+        "Plzeň",
+        "any",
+        [1],
+    )
+    assert plain["call_id"] == bound["call_id"] == call["call_id"]
+    assert plain["function"] == "logging"
+    assert 'my_functions.py", line' in call["exception"]
+    assert (call["level"], call["logger"]) == ("error", "flexhost.calls")
+
+
+def test_dev_log_lines_are_for_people(tmp_path):
+    with process(tmp_path, NUMBERS, "", "--dev-log") as host:
+        Client(host.port()).call()
+        line = host.line("flexhost.calls")[0]
+        text = host.lines[-1]
+
+    assert line
+    assert not text.startswith("{")
+    assert "outcome=ok rows=3" in text
+
+
+def test_a_logging_file_sets_levels_handlers_and_formats(tmp_path):
+    (tmp_path / "logging.ini").write_text(
+        "[loggers]\nkeys=root,calls\n[handlers]\nkeys=file\n[formatters]\nkeys=json\n"
+        "[logger_root]\nlevel=WARNING\nhandlers=file\n"
+        "[logger_calls]\nlevel=INFO\nqualname=flexhost.calls\nhandlers=\n"
+        "[handler_file]\nclass=FileHandler\nargs=('calls.log',)\nformatter=json\n"
+        "[formatter_json]\nclass=flexhost.logs.JsonLines\n"
+    )
+    listen = f"listen_port = {free_port()}"
+    with process(tmp_path, NUMBERS, "", "--logging-config", "logging.ini", listen=listen) as host:
+        client = Client(int(listen.split()[-1]))
+        client.flight.wait_for_available(20)
+        client.call()
+        (line,) = (tmp_path / "calls.log").read_text().splitlines()
+        host.process.terminate()
+        assert host.ended() == (0, "")
+
+    assert json.loads(line)["outcome"] == "ok"
+
+
+def test_a_logging_file_in_toml_is_read_as_a_dict_config(tmp_path):
+    (tmp_path / "logging.toml").write_text(
+        'version = 1\n[formatters.mine]\nformat = "MINE %(message)s"\n'
+        '[handlers.err]\nclass = "logging.StreamHandler"\nformatter = "mine"\n'
+        '[root]\nlevel = "INFO"\nhandlers = ["err"]\n'
+    )
+    with process(tmp_path, NUMBERS, "", "--logging-config", "logging.toml") as host:
+        host.line("MINE serving numbers")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "No such file"), ("[loggers]", "cannot be used: ")]
+)
+def test_a_logging_file_that_cannot_be_used_ends_the_start(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "logging.ini").write_text(text)
+    with process(tmp_path, NUMBERS, "", "--logging-config", "logging.ini") as host:
+        status, written = host.ended()
+
+    assert status == 2
+    assert message in written
+    assert "logging.ini" in written
+
+
+def test_the_key_of_the_event_can_be_named(tmp_path):
+    with process(tmp_path, NUMBERS, "log_event_key_name = 'message'") as host:
+        line = json.loads(host.line(r"^\{.*serving.*\}$")[0])
+
+    assert line["message"].startswith("serving numbers")
+    assert "event" not in line
+
+
+def test_an_exception_is_logged_whole_although_the_process_shows_no_frames(monkeypatch):
+    monkeypatch.setattr(sys, "tracebacklimit", 0, raising=False)
+    try:
+        raise RuntimeError("here")
+    except RuntimeError:
+        record = logging.LogRecord("x", 40, "p", 1, "oops", (), sys.exc_info())
+
+    assert "test_logs.py" in json.loads(JsonLines().format(record))["exception"]
+
+
+def test_a_value_that_is_no_json_is_logged_as_text():
+    record = logging.makeLogRecord({"msg": "m", "fields": {"a": SCHEMA, "b": "\ud800", "c": {1}}})
+
+    line = json.loads(JsonLines().format(record))
+
+    assert line["a"].startswith("n: int64")
+
+
+def test_a_contract_failure_names_no_exception():
+    with pytest.raises(FunctionFailed) as error:
+        fit("text", SCHEMA, "f")
+
+    assert error.value.trace is None

@@ -1,0 +1,159 @@
+"""Files and variables → one checked value. Variables are real ones."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+from support import ROOT
+
+from flexhost.errors import SettingsError
+from flexhost.settings import Flexfun, Server, Settings, load
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """`given(toml, toml, SERVER__LISTEN_PORT="1")`: a file for each text, then the variables."""
+
+    def run(*texts, **variables):
+        files = []
+        for number, text in enumerate(texts):
+            file = tmp_path / f"{number}.toml"
+            file.write_text(text)
+            files.append(str(file))
+        for name, value in variables.items():
+            monkeypatch.setenv(f"GOODDATA_FLIGHT_{name}", value)
+        return load(files)
+
+    return run
+
+
+def test_without_files_and_variables_there_are_the_defaults():
+    assert load().settings == Settings()
+    assert Server().advertise_host == socket.gethostname()
+
+
+def test_files_combine_key_by_key_and_variables_win(given):
+    first = "[server]\nlisten_port = 1\ntask_threads = 2\n"
+    settings = given(first, "[server]\nlisten_port = 3\n", SERVER__TASK_QUEUE_SIZE="4").settings
+
+    server = settings.server
+    assert (server.listen_port, server.task_threads, server.task_queue_size) == (3, 2, 4)
+
+
+def test_a_later_list_replaces_an_earlier_one(given):
+    first, second = '[flexfun]\nfunctions = ["a", "b"]\n', '[flexfun]\nfunctions = ["c"]\n'
+    assert given(first, second).settings.flexfun.functions == ("c",)
+
+    assert given(first, FLEXFUN__FUNCTIONS='["d"]').settings.flexfun.functions == ("d",)
+
+
+def test_flexconnect_is_another_name_of_flexfun(given):
+    file = '[flexconnect]\nfunctions = ["a"]\ncall_deadline_ms = 5\n'
+    assert given(file).settings.flexfun == Flexfun(functions=("a",), call_deadline_ms=5)
+
+    assert given(file, FLEXFUN__CALL_DEADLINE_MS="7").settings.flexfun.call_deadline_ms == 7
+
+
+def test_the_case_of_keys_does_not_matter(given):
+    assert given("[SERVER]\nListen_Port = 5\n").settings.server.listen_port == 5
+
+
+def test_values_are_read_as_what_they_must_be(given):
+    file = '[server]\nlisten_port = "80"\ndrain_sec = 5\nerror_detail = "false"\n'
+    server = given(file, SERVER__ADVERTISE_HOST="0123", SERVER__METRICS_HOST="").settings.server
+
+    assert (server.listen_port, server.drain_sec, server.error_detail) == (80, 5.0, False)
+    assert (server.advertise_host, server.metrics_host) == ("0123", None)
+
+
+def test_sections_of_the_author_reach_on_load(given):
+    loaded = given("[my]\nurl = 'a'\nn = 1\n", "[my]\nn = 2\n", MY__KEYS='["k"]')
+
+    assert loaded.everything.my.url == "a"
+    assert loaded.everything.get("my.n") == 2
+    assert loaded.everything["my"]["keys"] == ["k"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\nlisten_prot = 1", "[server] has no setting 'listen_prot'; did you mean"),
+        ("[server]\nxyz = 1", "[server] has no setting 'xyz'; it has listen_host, "),
+        ("[flexconnect]\nfunction = []", "[flexconnect] has no setting 'function'; did you"),
+        ('[server]\nlisten_port = "x"', "listen_port is 'x', expected a port from 0 to 65535"),
+        ("[server]\nlisten_port = 70000", "listen_port is 70000, expected a port"),
+        ("[server]\nlisten_port = true", "listen_port is True, expected a port"),
+        ("[server]\nlisten_host = ' '", "listen_host is ' ', expected a text that is not blank"),
+        ("[server]\ntask_threads = 0", "task_threads is 0, expected a whole number from 1"),
+        ("[server]\ntask_threads = 1.5", "task_threads is 1.5, expected a whole number"),
+        ("[server]\ndrain_sec = -1", "drain_sec is -1, expected a number of seconds from 0"),
+        ("[server]\ndrain_sec = inf", "drain_sec is inf, expected a number of seconds"),
+        ("[server]\nerror_detail = 'yes'", "error_detail is 'yes', expected true or false"),
+        ("[server]\nauthentication_method = 'x'", 'is \'x\', expected "none" or "token"'),
+        ("[flexfun]\nfunctions = 'a'", "functions is 'a', expected a list of texts"),
+        ("[flexfun]\nfunctions = ['a', '']", "functions is ['a', ''], expected a list of texts"),
+        ("server = 5", "server is 5, expected a section with keys"),
+        ("[server", "is not TOML: "),
+    ],
+)
+def test_a_wrong_file_is_named_with_key_value_and_what_is_expected(given, text, message):
+    with pytest.raises(SettingsError) as error:
+        given(text)
+
+    assert message in str(error.value)
+    assert "0.toml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SERVER__LISTEN_PORT", "80 80", "[server] listen_port is '80 80', expected a port"),
+        ("SERVER__TASK_THREAD", "5", "[server] has no setting 'task_thread'; did you mean"),
+        ("FLEXFUN__FUNCTIONS", "a", "[flexfun] functions is 'a', expected a list"),
+        ("SERVER", "5", "server is 5, expected a section"),
+    ],
+)
+def test_a_wrong_variable_is_named(given, name, value, message):
+    with pytest.raises(SettingsError, match=re.escape(f"GOODDATA_FLIGHT_{name}: {message}")):
+        given(**{name: value})
+
+
+def test_a_variable_that_dynaconf_cannot_read_is_a_settings_error(given):
+    with pytest.raises(SettingsError, match="GOODDATA_FLIGHT_... cannot be read: .*'x'"):
+        given(SERVER__TASK_THREADS="@int x")
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match=r"cannot read .*missing.toml: No such file"):
+        load([str(tmp_path / "missing.toml")])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[server]\nuse_tls = true",
+        "[server]\ntls_certificate = '@/cert.pem'",
+        "[server]\nauthentication_method = 'token'",
+        "[enumerated_tokens]\ntokens = ['secret']",
+        "[server]\notel_exporter_type = 'otlp-grpc'",
+    ],
+)
+def test_what_this_version_does_not_serve_is_not_passed_over(given, text):
+    with pytest.raises(SettingsError, match="which this version does not serve yet") as error:
+        given(text)
+
+    assert "secret" not in str(error.value)
+
+
+def test_a_setting_that_switches_off_what_is_not_served_is_fine(given):
+    given("[server]\nuse_tls = false\nauthentication_method = 'none'\notel_exporter_type = 'none'")
+
+
+def test_the_files_of_the_template_are_right():
+    files = sorted(str(file) for file in (ROOT / "config").glob("*.toml"))
+    assert len(files) == 3
+
+    assert load(files).settings.flexfun.functions == ("flexfun.sample_function",)
