@@ -75,16 +75,17 @@ def _serve(loaded: Loaded, signals: _Signals) -> None:
     )
     try:
         context = LoadContext(loaded.everything, frontend.location, health)
-        host.open(registry.load(loaded.settings.flexfun.functions, context))
+        functions = registry.load(loaded.settings.flexfun.functions, context)
+        signals.loaded = True
+        host.open(functions)
         _logger.info(
             "serving %s on %s:%s, advertised as %s",
-            ", ".join(function.name for function in host.functions) or "no function",
+            ", ".join(function.name for function in functions) or "no function",
             wanted.listen_host,
             frontend.port,
             frontend.location.uri.decode(),
         )
-        signals.ready = True
-        signals.stop.wait()
+        signals.wait()
         _logger.info("stopping within %g s", wanted.drain_sec)
         host.drain(wanted.drain_sec)
     finally:
@@ -130,24 +131,31 @@ def _http(
 
 
 class _Signals:
-    """`stop` is set by the first SIGTERM or SIGINT; the second ends the process with status 1.
+    """The first SIGTERM or SIGINT ends `wait`; the second ends the process with status 1.
 
-    Our own event in the main thread, because pyarrow's `wait` keeps signal handlers from running.
     Before the functions are loaded there is nothing to drain: the first ends the process then.
+    A bare lock in the main thread: pyarrow's own `wait` keeps signal handlers from running, and
+    an Event's lock may be held by the very code that the handler interrupts.
     """
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.ready = False
+        self.loaded = False
+        self._came = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
+    def wait(self) -> None:
+        self._gate.acquire()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stop.is_set():
+        if self._came:
             _leave(1)
-        if not self.ready:
+        if not self.loaded:
             _leave(0)
-        self.stop.set()
+        self._came = True
+        self._gate.release()
 
 
 def _leave(status: int) -> None:
