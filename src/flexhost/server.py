@@ -159,6 +159,5 @@ class _Signals:
 
 
 def _leave(status: int) -> None:
-    """End the process now, with what is logged written."""
-    logging.shutdown()
+    """End the process now. Handlers of the log write each line when it comes: none is lost."""
     os._exit(status)

@@ -1,0 +1,115 @@
+"""The pages: their code runs, and what they list is what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+
+import pytest
+from support import NUMBERS, ROOT, process, serving
+
+from flexfun.sample_function import SampleFlexFunction
+from flexhost.registry import describe
+from flexhost.settings import Flexfun, Server
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_first_example_of_the_readme_prints_what_the_readme_says(tmp_path):
+    source, call = blocks(README, "python")
+    (listed,) = blocks(README, "toml")
+    assert '"flexfun.cities"' in listed
+
+    with process(tmp_path, source) as host:
+        here = call.replace("17001", str(host.port()))
+        printed = subprocess.run(
+            [sys.executable, "-c", here], capture_output=True, text=True, check=True
+        )
+
+    assert [printed.stdout] == blocks(README, "text")
+    assert len([line for line in source.splitlines() if line.strip()]) <= 12
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 150
+
+
+def test_the_commands_of_the_readme_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make ([a-z-]+)", "".join(blocks(README, "bash")), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
+def test_every_setting_stands_on_its_page_with_its_default():
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.MULTILINE)
+    settings = {f.name: f for section in (Server, Flexfun) for f in fields(section)}
+
+    assert sorted(name for name, _ in rows) == sorted(settings)
+    for name, shown in rows:
+        default = settings[name].default
+        if default is MISSING or name == "advertise_port":
+            continue
+        expected = (
+            {"none", "off"}
+            if default in (None, ())
+            else {f"`{str(default).lower() if isinstance(default, bool) else f'{default}'}`"}
+        )
+        expected |= {f"`{default:g}`"} if isinstance(default, float) else set()
+        assert shown in expected, name
+
+
+def test_the_functions_of_the_writing_page_can_be_called():
+    page = (ROOT / "docs" / "writing-functions.md").read_text()
+    names = {}
+    for block in blocks(page, "python"):
+        exec(block, names)
+    names["FromDatabase"].url = "db:1"
+    classes = [names[name] for name in ("Orders", "Numbers", "FromDatabase")]
+
+    with serving(*classes) as client:
+        assert client.call("Orders").to_pydict() == {"region": ["EU"], "revenue": [1.5]}
+        assert client.call("Numbers").num_rows == 1_000_000
+        assert client.call("FromDatabase").to_pydict() == {"url": ["db:1"]}
+
+
+def test_the_dev_servers_own_client_lists_and_calls(tmp_path):
+    with process(tmp_path, NUMBERS) as host:
+        printed = subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / "tests" / "flexfun" / "try_dev_server.py"),
+                "numbers",
+                f"grpc://127.0.0.1:{host.port()}",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert printed.stdout == "numbers: n int64\n\nnumbers answered 3 rows:\nn\n0\n1\n2\n"
+
+
+def test_the_sample_is_served_under_its_name():
+    assert describe(SampleFlexFunction).name == "SampleFlexFunction"
+    assert SampleFlexFunction.Schema.names == [
+        "attribute1",
+        "attribute2",
+        "attribute3",
+        "fact1",
+        "fact2",
+        "fact3",
+    ]
