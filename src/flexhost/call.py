@@ -37,6 +37,7 @@ class Call:
 
     deadline: seconds on `clock`, after which the call is stopped.
     patience: seconds a call goes on with nobody waiting for it.
+    share:    calls of different shares take turns in a queue.
     command:  the caller's own bytes, echoed to one who polls.
     """
 
@@ -50,6 +51,7 @@ class Call:
         deadline: float,
         emit: Emit,
         patience: float = 0.0,
+        share: str = "",
         command: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,6 +61,7 @@ class Call:
         self.command = command
         self.deadline = deadline
         self.patience = patience
+        self.share = share
         self.state = State.WAITING
         self.data: Fitted | None = None
         self.error: HostError | None = None
@@ -66,7 +69,9 @@ class Call:
         self.accepted_at = clock()
         self.started_at: float | None = None
         self.ended_at: float | None = None
+        self.thread: int | None = None  # that runs it, by its identity
         self.returned = False  # no thread is at work for it any more
+        self.seconds_run = 0.0
         self.read = False
         self.awaited_by = 0
         self.last_awaited = math.inf  # nobody came to wait yet: whoever submitted it will
@@ -83,7 +88,8 @@ class Call:
                 self.returned = True
                 return
             self.state = State.RUNNING
-            self.started_at = self._clock()
+            self.started_at = started_at = self._clock()
+            self.thread = threading.get_ident()
             arguments = self._arguments
         token = running.set(self)
         try:
@@ -97,6 +103,7 @@ class Call:
         finally:
             running.reset(token)
             self._instance = None
+            self.seconds_run = self._clock() - started_at
             self.returned = True
 
     def stop(self, error: HostError) -> bool:
@@ -156,6 +163,7 @@ class Call:
                 self._arguments = None
                 self.state = state
                 if error is not None:
+                    self.command = b""
                     error.id, error.function = self.id, self.function.name
         if not won:
             if isinstance(data, Stream):

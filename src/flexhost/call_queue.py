@@ -8,10 +8,18 @@ from collections import OrderedDict
 from flexhost.call import Call
 from flexhost.errors import Busy
 
+# Of the running time that a caller is told to wait: how much the newest call counts.
+_NEWEST = 0.1
+# Bounds of what a refused caller is told to wait, in seconds.
+_SOONEST, _LATEST = 0.1, 30.0
+
 
 class CallQueue:
-    """First in, first out. Refuses instead of growing: a caller told `Busy` can go elsewhere, a
-    caller left waiting in a long queue cannot.
+    """Bounded: a caller told `Busy` can go elsewhere, a caller left in a long queue cannot.
+
+    Calls are taken in turns, one of each `share`, within a share in the order they came. When the
+    queue is full, a share that has less than its part gets room: the newest call of the share that
+    has most is put out.
 
     size:    calls that may wait while every worker has one.
     workers: calls that may run at once. A worker is a thread that comes back with `take`.
@@ -21,53 +29,89 @@ class CallQueue:
         self._size = size
         self._workers = workers
         self._started = 0  # workers that were told to start and have not left
-        self._waiting: OrderedDict[Call, None] = OrderedDict()
+        self._shares: OrderedDict[str, OrderedDict[Call, None]] = OrderedDict()
+        self._waiting = 0
         self._running: set[Call] = set()
+        self._typical = _SOONEST  # seconds that a call runs, lately
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._waiting
 
     @property
     def running(self) -> int:
         return len(self._running)
 
-    def put(self, call: Call) -> bool:
-        """Whether one more worker has to be started for it. Raises Busy."""
+    @property
+    def full(self) -> bool:
+        return self._waiting + len(self._running) >= self._size + self._workers
+
+    def busy(self) -> Busy:
+        """The refusal of one more call, with how long it takes to get through those that wait."""
+        after = (self._waiting + 1) * self._typical / max(self._workers, 1)
+        return Busy(
+            f"{len(self._running)} calls run and {self._waiting} are waiting",
+            bound="task_queue_size",
+            retry_after=min(max(after, _SOONEST), _LATEST),
+        )
+
+    def put(self, call: Call) -> tuple[bool, Call | None]:
+        """Whether one more worker has to be started, and the call that was put out for this one.
+
+        Raises Busy.
+        """
         with self._changed:
-            if len(self._waiting) + len(self._running) >= self._size + self._workers:
-                raise Busy(f"{self._workers} calls run and {len(self._waiting)} are waiting")
-            self._waiting[call] = None
-            idle = self._started - len(self._running)
-            if len(self._waiting) > idle and self._started < self._workers:
+            put_out = self._make_room(call.share) if self.full else None
+            self._shares.setdefault(call.share, OrderedDict())[call] = None
+            self._waiting += 1
+            if self._wants_worker():
                 self._started += 1
-                return True
+                return True, put_out
             self._changed.notify()
-            return False
+            return False, put_out
 
     def take(self, done: Call | None = None) -> Call | None:
         """The next call, waiting for it; `done` is the one that this worker had before.
 
-        None: the worker leaves, because the queue is closed.
+        None: the worker leaves, because the queue is closed, or because `done` was given up and
+        the worker with it.
         """
         with self._changed:
             if done is not None:
-                self._running.discard(done)
+                if done not in self._running:
+                    return None
+                self._running.remove(done)
+                self._typical += _NEWEST * (done.seconds_run - self._typical)
             while not self._waiting:
                 if self._closed:
                     self._started -= 1
                     return None
                 self._changed.wait()
-            call, _ = self._waiting.popitem(last=False)
+            share, calls = self._shares.popitem(last=False)
+            call, _ = calls.popitem(last=False)
+            if calls:
+                self._shares[share] = calls  # behind all others
+            self._waiting -= 1
             self._running.add(call)
             return call
 
     def discard(self, call: Call) -> bool:
         """Take a call out. Whether it was still waiting."""
         with self._changed:
-            return self._waiting.pop(call, self) is None
+            return self._discard(call)
+
+    def give_up(self, call: Call) -> bool:
+        """Count a running call and its worker no more. Whether a worker has to be started."""
+        with self._changed:
+            if call not in self._running:
+                return False
+            self._running.remove(call)
+            self._started -= 1
+            wanted = self._wants_worker()
+            self._started += wanted
+            return wanted
 
     def worker_lost(self) -> None:
         """A worker that was told to start could not."""
@@ -79,3 +123,27 @@ class CallQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _wants_worker(self) -> bool:
+        idle = self._started - len(self._running)
+        return self._waiting > idle and self._started < self._workers
+
+    def _make_room(self, share: str) -> Call:
+        """Put out the newest call of the share that has most. Raises Busy unless the caller's own
+        has at least two less, so that shares settle and do not put out each other in turn."""
+        most = max(self._shares.values(), key=len, default=OrderedDict[Call, None]())
+        if len(self._shares.get(share, ())) + 2 > len(most):
+            raise self.busy()
+        newest = next(reversed(most))
+        self._discard(newest)
+        return newest
+
+    def _discard(self, call: Call) -> bool:
+        calls = self._shares.get(call.share)
+        if calls is None or call not in calls:
+            return False
+        del calls[call]
+        if not calls:
+            del self._shares[call.share]
+        self._waiting -= 1
+        return True

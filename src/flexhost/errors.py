@@ -29,6 +29,7 @@ class HostError(Exception):
     code:     the stable name that a caller can act on.
     detail:   a second, longer text for the caller.
     trace:    a whole traceback, for the log only.
+    reason:   what metrics count it under.
     id:       what to look for in the log: the id of the call once there is one.
     function: the registered function it was about.
     """
@@ -41,6 +42,7 @@ class HostError(Exception):
         super().__init__(message)
         self.detail = detail
         self.trace = trace
+        self.reason = self.code.lower()
         self.id = ""
         self.function = ""
 
@@ -101,7 +103,18 @@ class Unavailable(HostError):
 
 
 class Busy(Unavailable):
+    """A bound is reached.
+
+    bound:       which one, by the name of its setting.
+    retry_after: seconds after which it is worth while to ask again.
+    """
+
     code = "BACKPRESSURE"
+
+    def __init__(self, message: str, *, bound: str, retry_after: float = 1.0) -> None:
+        super().__init__(f"{message}; try again in {retry_after:.2g} s")
+        self.reason = bound
+        self.retry_after = retry_after
 
 
 class NotReady(Unavailable):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flexhost.function import ModuleHealthStatus
 
 
 class Health:
-    """The `ctx.health` of `on_load`: live while no part is reported NOT_OK."""
+    """The `ctx.health` of `on_load`: live while the host is and no part is reported NOT_OK."""
 
-    def __init__(self) -> None:
+    def __init__(self, host_is_live: Callable[[], bool] = lambda: True) -> None:
+        self._host_is_live = host_is_live
         self._statuses: dict[str, ModuleHealthStatus] = {}
 
     def set_module_status(self, name: str, status: ModuleHealthStatus) -> None:
@@ -21,4 +24,5 @@ class Health:
 
     @property
     def live(self) -> bool:
-        return ModuleHealthStatus.NOT_OK not in self._statuses.values()
+        well = ModuleHealthStatus.NOT_OK not in self._statuses.values()
+        return well and self._host_is_live()

@@ -11,15 +11,21 @@ from typing import Any, Protocol
 from flexhost import memory
 from flexhost.call import Call
 from flexhost.closers import Closers
-from flexhost.errors import Cancelled, HostError, NotReady, ShuttingDown, TimedOut
+from flexhost.errors import Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
 from flexhost.function import Headers
 from flexhost.registry import Registry
 from flexhost.results import Reading, Results
+from flexhost.shares import ShareOf
 from flexhost.waiters import Waiters
 
-# Seconds between two looks at who waits, which calls are late and what has expired.
-TICK = 0.1
+# Seconds between two looks at who waits, which calls are late and what has expired. With the 0.4 s
+# between two questions to one caller: who left is noticed within 0.5 s.
+TICK = 0.05
+# Seconds that a late function has to end by itself before its thread counts as stuck.
+GRACE = 0.5
+# Seconds that nobody need wait for a call whose caller polls, at the least.
+POLL_PATIENCE = 10.0
 # Seconds that a stopping host waits for results that nobody came to read.
 UNREAD = 5.0
 
@@ -33,17 +39,29 @@ class Executor(Protocol):
     @property
     def running(self) -> int: ...
 
+    @property
+    def abandoned(self) -> int:
+        """Places that are lost to calls past their deadline."""
+
+    def refusal(self) -> Busy | None:
+        """Why one more call would be refused now; None when it would not."""
+
     def submit(self, call: Call) -> None:
         """Raises Busy."""
 
     def cancel(self, call: Call) -> None:
         """The call has its outcome already: do not start it; if it runs, ask it to end."""
 
+    def abandon(self, call: Call) -> None:
+        """The call is past its deadline and still runs: go on without what it holds."""
+
     def close(self) -> None: ...
 
 
 class Host:
     """deadline:   seconds from acceptance after which a call is answered with TimedOut.
+    share_of:   calls of different shares take turns, see `CallQueue`.
+    stall:      seconds after which a reader that takes nothing is cut off; 0 for never.
     trim_every: seconds between two times that freed memory is given back; 0 for never.
     """
 
@@ -55,6 +73,8 @@ class Host:
         *,
         deadline: float,
         emit: Emit,
+        share_of: ShareOf | None = None,
+        stall: float = 0.0,
         trim_every: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,6 +82,8 @@ class Host:
         self._results = results
         self._closers = closers
         self._deadline = deadline
+        self._share_of = share_of
+        self._stall = stall
         self._trim_every = trim_every
         self._trim_at = clock() + trim_every
         self._emit = emit
@@ -100,8 +122,14 @@ class Host:
         parameters: dict[str, Any],
         columns: tuple[str, ...] | None,
         headers: Headers,
+        *,
+        poll: float = 0.0,
+        command: bytes = b"",
     ) -> Call:
         """Accept a call. Whoever submits it must `wait` for it.
+
+        poll:    seconds between the polls of a caller that polls; the call goes on between them.
+        command: kept with the call for such a caller.
 
         Raises UnknownFunction, BadCall, Busy, NotReady, ShuttingDown.
         """
@@ -116,6 +144,9 @@ class Host:
                 headers,
                 deadline=self._clock() + self._deadline,
                 emit=self._emit,
+                patience=max(3 * poll, POLL_PATIENCE) if poll else 0.0,
+                share=self._share_of(parameters, headers) if self._share_of else "",
+                command=command,
                 clock=self._clock,
             )
             self._results.add(call)
@@ -139,9 +170,30 @@ class Host:
         with self._waiters.waiting(call, gone):
             return call.ended.wait(timeout)
 
-    def read(self, call_id: str) -> Reading:
-        """Open the result of a call. Raises NoResult, ResultConsumed, and the call's own error."""
-        return self._results.read(call_id)
+    def find(self, call_id: str) -> Call | None:
+        """A call that was accepted and is still known."""
+        return self._results.find(call_id)
+
+    def cancel(self, call_id: str) -> None:
+        """From now on the call has no result, whether it runs, waits, or ended. Unknown: nothing
+        to do."""
+        call = self.find(call_id)
+        if call is None or self._stop(call, Cancelled("cancelled by its caller")):
+            return
+        if call.data is not None:
+            self.forget(call)
+
+    def read(self, call_id: str, cut: Callable[[], object] | None = None) -> Reading:
+        """Open the result of a call. cut: see `Reading`.
+
+        Raises NoResult, ResultConsumed, Busy, and the call's own error.
+        """
+        return self._results.read(call_id, cut)
+
+    def overloaded(self) -> Busy | None:
+        """The refusal that a call would get now, whoever's it is; None when it might not. Cheaper
+        to ask than to be refused."""
+        return None if self._share_of else self._executor.refusal()
 
     def expires_at(self, call: Call) -> float:
         """When the result of an ended call goes, in seconds since the epoch."""
@@ -184,18 +236,27 @@ class Host:
             if call.ended.is_set():
                 if call.returned or call.started_at is None:
                     self._open.discard(call)
+                elif call.deadline + GRACE <= now:
+                    self._executor.abandon(call)
             elif call.deadline <= now:
                 self._stop(call, TimedOut(f"no result within {self._deadline:g} s"))
             elif call.abandoned_by_all:
                 self._stop(call, Cancelled("nobody waits for the call any more"))
         self._results.expire(now)
+        if self._stall:
+            for reading in self._results.open:
+                if reading.stalled(now, self._stall):
+                    self._closers.submit(reading.cut)
         if self._trim_every and now >= self._trim_at:
             self._trim_at = now + self._trim_every
             self._closers.submit(memory.give_back)
 
-    def _stop(self, call: Call, error: HostError) -> None:
-        if call.stop(error):
+    def _stop(self, call: Call, error: HostError) -> bool:
+        """Whether this ended the call."""
+        stopped = call.stop(error)
+        if stopped:
             self._executor.cancel(call)
+        return stopped
 
     def _watch(self) -> None:
         while not self._closed.wait(TICK):

@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from flexhost.call import Call
 from flexhost.events import CallEnded, Event, ReadEnded, Refused
+from flexhost.frontends.flight import FlightFrontend
 from flexhost.host import Executor
 from flexhost.observability import outcome
 from flexhost.results import Results
@@ -36,7 +37,10 @@ class Metrics:
             "flexhost_calls", "Calls by how they ended", (*of, "outcome"), registry=registry
         )
         self._refusals = Counter(
-            "flexhost_refusals", "Requests that became no call", ("reason",), registry=registry
+            "flexhost_refusals",
+            "Refused requests by the bound or the error",
+            ("reason",),
+            registry=registry,
         )
         self._waiting = Histogram(
             "flexhost_call_waiting_seconds",
@@ -70,11 +74,17 @@ class Metrics:
             registry=registry,
         )
 
-    def watch(self, executor: Executor, results: Results) -> None:
+    def watch(self, executor: Executor, results: Results, frontend: FlightFrontend) -> None:
         """Gauges that are read when somebody asks for them."""
         for name, text, value in (
             ("flexhost_calls_waiting", "Calls that wait now", lambda: executor.waiting),
             ("flexhost_calls_running", "Calls that run now", lambda: executor.running),
+            (
+                "flexhost_threads_abandoned",
+                "Threads stuck in calls past their deadline",
+                lambda: executor.abandoned,
+            ),
+            ("flexhost_requests_open", "Requests under way now", lambda: frontend.under_way),
             ("flexhost_results", "Calls that are kept, running or ended", lambda: len(results)),
             ("flexhost_reads_open", "Results being read now", lambda: len(results.open)),
         ):
@@ -90,7 +100,7 @@ class Metrics:
                 self._rows.labels(name).observe(event.rows)
                 self._bytes.labels(name).observe(event.bytes)
             case Refused(error=error):
-                self._refusals.labels(error.code).inc()
+                self._refusals.labels(error.reason).inc()
 
     def page(self) -> bytes:
         """What `/metrics` answers, in the Prometheus text format."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from flexhost.call import Call, State
 from flexhost.errors import HostError
-from flexhost.events import CallEnded, Event, ReadEnded, Refused
+from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
 
 if TYPE_CHECKING:
     from flexhost.metrics import Metrics
@@ -56,6 +56,13 @@ def _log(event: Event) -> None:
                 bytes=event.bytes,
                 streaming_sec=round(event.seconds, 6),
                 complete=event.complete,
+            )
+        case WorkerAbandoned(call=call, stack=stack):
+            _trouble.error(
+                "a thread is stuck in a call past its deadline",
+                extra={
+                    "fields": {"call_id": call.id, "function": call.function.name, "stack": stack}
+                },
             )
         case Refused():
             fields = {

@@ -12,27 +12,39 @@ import pyarrow as pa
 from flexhost.call import Call, failure
 from flexhost.closers import Closers
 from flexhost.contract import Stream
-from flexhost.errors import Cancelled, HostError, NoResult, ResultConsumed
+from flexhost.errors import Busy, Cancelled, HostError, NoResult, ResultConsumed
 from flexhost.events import Emit, ReadEnded
 
 # Seconds between two looks at everything that is kept.
 EXPIRE_EVERY = 1.0
+# Rows of a piece of a table, where its reader is watched.
+_SLICE_ROWS = 64 * 1024
 
 
 class Reading:
     """One read of a result. Whoever opened it closes it; any thread may, any number of times.
 
-    table:  the data, when it is a table: to be sent as it is.
-    Iterating gives the tables of a stream.
+    table: the data, when it is a table, which may be sent as it is. Iterating gives it in pieces,
+           and a stream table by table.
+    cut:   breaks the connection to the reader; for one that takes nothing more.
     """
 
-    def __init__(self, call: Call, data: pa.Table | Stream, results: Results) -> None:
+    def __init__(
+        self,
+        call: Call,
+        data: pa.Table | Stream,
+        results: Results,
+        cut: Callable[[], object] | None = None,
+    ) -> None:
         self.call = call
         self.table = data if isinstance(data, pa.Table) else None
         self.schema: pa.Schema = data.schema
         self._stream = data if isinstance(data, Stream) else None
+        self._tables = self._stream or _slices(data)
         self._results = results
+        self._cut = cut
         self._opened = results.clock()
+        self._given_at: float | None = None  # when the reader got what it still takes
         self._rows = self._bytes = 0
         self._complete = False
         self._error: HostError | None = None
@@ -44,13 +56,12 @@ class Reading:
         return self
 
     def __next__(self) -> pa.Table:
-        """Raises the error it was closed with, and what the function raises."""
+        """Raises the error it was closed with, and FunctionFailed."""
+        self._given_at = None
         try:
             if self._error is not None:
                 raise self._error
-            if self._stream is None:
-                raise StopIteration
-            table = next(self._stream)
+            table = next(self._tables)
         except StopIteration:
             if self._error is not None:
                 raise self._error from None
@@ -60,9 +71,21 @@ class Reading:
             self._error = failure(error, self.call.function)
             self._error.id, self._error.function = self.call.id, self.call.function.name
             raise self._error from None
-        self._rows += table.num_rows
-        self._bytes += table.nbytes
+        if self._stream is not None:
+            self._rows += table.num_rows
+            self._bytes += table.nbytes
+        self._given_at = self._results.clock()
         return table
+
+    def stalled(self, now: float, seconds: float) -> bool:
+        """Whether the reader has taken nothing of what it was given last for so long."""
+        return self._given_at is not None and now - self._given_at >= seconds
+
+    def cut(self) -> None:
+        """Give up on a reader that has stalled: its connection is broken."""
+        self.close(Cancelled("the reader took nothing more"))
+        if self._cut is not None:
+            self._cut()
 
     def close(self, error: HostError | None = None) -> None:
         """error: why the rest of a stream cannot be had; whoever iterates gets it."""
@@ -85,19 +108,25 @@ class Reading:
 
 
 class Results:
-    """ttl: seconds that a call is kept after it ended. clock: monotonic seconds."""
+    """ttl:   seconds that a call is kept after it ended.
+    reads: that may be open at once.
+    clock: monotonic seconds.
+    """
 
     def __init__(
         self,
         ttl: float,
         closers: Closers,
         emit: Emit,
+        *,
+        reads: int = 256,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ttl = ttl
         self.emit = emit
         self.clock = clock
         self._closers = closers
+        self._max_reads = reads
         self._calls: dict[str, Call] = {}
         self._readings: set[Reading] = set()
         self._expire_at = 0.0
@@ -118,34 +147,37 @@ class Results:
     def add(self, call: Call) -> None:
         self._calls[call.id] = call
 
-    def get(self, call_id: str) -> Call:
-        """Raises NoResult."""
-        try:
-            return self._calls[call_id]
-        except KeyError:
-            raise NoResult(f"call {call_id!r} has no result here, or it has expired") from None
+    def find(self, call_id: str) -> Call | None:
+        return self._calls.get(call_id)
 
     def drop(self, call: Call) -> None:
         """Forget a call. A stream that nobody began to read is closed, aside: that may block."""
         self._calls.pop(call.id, None)
         if isinstance(call.data, Stream) and self._first_read(call):
             unread = Reading(call, call.data, self)
-            self._readings.add(unread)
+            with self._lock:
+                self._readings.add(unread)
             self._closers.submit(lambda: unread.close(Cancelled("nobody read the result in time")))
 
-    def read(self, call_id: str) -> Reading:
-        """A table as often as asked, a stream once.
+    def read(self, call_id: str, cut: Callable[[], object] | None = None) -> Reading:
+        """A table as often as asked, a stream once. cut: see Reading.
 
-        Raises NoResult, ResultConsumed, and the error of a call that failed.
+        Raises NoResult, ResultConsumed, Busy, and the error of a call that failed.
         """
-        call = self.get(call_id)
+        call = self.find(call_id)
+        if call is None:
+            raise NoResult(f"call {call_id!r} has no result here, or it has expired")
         if not call.ended.is_set():
             raise NoResult(f"call {call_id!r} has no result yet")
         data = call.result()
-        if not self._first_read(call) and isinstance(data, Stream):
-            raise ResultConsumed(f"the stream of call {call_id!r} was already read")
-        reading = Reading(call, data, self)
-        self._readings.add(reading)
+        reading = Reading(call, data, self, cut)
+        with self._lock:
+            if call.read and isinstance(data, Stream):
+                raise ResultConsumed(f"the stream of call {call_id!r} was already read")
+            if len(self._readings) >= self._max_reads:
+                raise Busy(f"{len(self._readings)} results are being read", bound="max_streams")
+            call.read = True
+            self._readings.add(reading)
         return reading
 
     def forget(self, reading: Reading) -> bool:
@@ -168,3 +200,8 @@ class Results:
         with self._lock:
             first, call.read = not call.read, True
             return first
+
+
+def _slices(table: pa.Table) -> Iterator[pa.Table]:
+    for batch in table.to_batches(max_chunksize=_SLICE_ROWS):
+        yield pa.Table.from_batches([batch])

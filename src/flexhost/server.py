@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from flexhost import registry
 from flexhost.closers import Closers
+from flexhost.errors import SettingsError
 from flexhost.executors.threads import Threads
+from flexhost.frontends import connections
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.function import LoadContext
 from flexhost.health import Health
@@ -20,6 +22,7 @@ from flexhost.host import Host
 from flexhost.observability import Telemetry
 from flexhost.results import Results
 from flexhost.settings import Loaded, Server
+from flexhost.shares import share_by
 
 if TYPE_CHECKING:
     from flexhost.frontends.http import HttpFrontend, Page
@@ -50,29 +53,43 @@ def serve(loaded: Loaded) -> None:
 
 def _serve(loaded: Loaded, signals: _Signals) -> None:
     wanted = loaded.settings.server
+    if wanted.stream_stall_sec and not connections.AVAILABLE:
+        raise SettingsError("[server] stream_stall_sec needs /proc/self/fd, which is not here")
     metrics = _metrics(wanted)
     closers = Closers(wanted.task_close_threads)
     telemetry = Telemetry(metrics)
-    executor = Threads(wanted.task_threads, wanted.task_queue_size, closers)
-    results = Results(wanted.task_result_ttl_sec, closers, telemetry)
+    executor = Threads(
+        wanted.task_threads,
+        wanted.task_queue_size,
+        closers,
+        telemetry,
+        max_abandoned=wanted.max_abandoned,
+    )
+    results = Results(wanted.task_result_ttl_sec, closers, telemetry, reads=wanted.max_streams)
     host = Host(
         executor,
         results,
         closers,
         deadline=loaded.settings.flexfun.call_deadline_ms / 1000,
         emit=telemetry,
+        share_of=share_by(wanted.fair_queue_by) if wanted.fair_queue_by else None,
+        stall=wanted.stream_stall_sec,
         trim_every=wanted.malloc_trim_interval_sec,
     )
-    health = Health()
-    if metrics is not None:
-        metrics.watch(executor, results)
+    health = Health(lambda: executor.abandoned < wanted.max_abandoned)
     http = _http(wanted, host, health, metrics)
     frontend = FlightFrontend(
         host,
         (wanted.listen_host, wanted.listen_port),
         (wanted.advertise_host, wanted.advertise_port or 0),
+        poll=loaded.settings.flexfun.polling_interval_ms / 1000,
+        rpcs=wanted.max_rpcs,
+        command=wanted.max_command_bytes,
+        cut_off=wanted.stream_stall_sec > 0,
         error_detail=wanted.error_detail,
     )
+    if metrics is not None:
+        metrics.watch(executor, results, frontend)
     try:
         context = LoadContext(loaded.everything, frontend.location, health)
         functions = registry.load(loaded.settings.flexfun.functions, context)

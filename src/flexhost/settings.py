@@ -25,10 +25,18 @@ Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")
 Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1")]
 CountOr0 = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0")]
 Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds from 0")]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 40, description="a number of bytes from 1")]
 Milliseconds = Annotated[int, Meta(ge=1, le=10**12, description="a whole number from 1")]
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
 Mapping = Annotated[dict[str, Text], Meta(description="a table of texts")]
 Method = Annotated[Literal["none", "token"], Meta(description='"none" or "token"')]
+Rule = Annotated[
+    str,
+    Meta(
+        pattern=r"^(|header:[^\s:]+|parameters:[^.]+(\.[^.]+)*)$",
+        description='"header:NAME" or "parameters:PATH.TO.VALUE", or empty',
+    ),
+]
 Exporter = Annotated[
     Literal["none", "otlp-grpc", "otlp-http", "zipkin", "console"],
     Meta(description='"none", "otlp-grpc", "otlp-http", "zipkin" or "console"'),
@@ -55,6 +63,12 @@ class Server:
     task_queue_size: CountOr0 = 256
     task_close_threads: Count = 2
     task_result_ttl_sec: Seconds = 60.0
+    max_rpcs: Count = 1024
+    max_streams: Count = 256
+    max_command_bytes: Bytes = 1 << 20
+    max_abandoned: Count = 16
+    stream_stall_sec: Seconds = 0.0
+    fair_queue_by: Rule = ""
     drain_sec: Seconds = 30.0
     error_detail: Flag = True
     health_check_host: Text | None = None

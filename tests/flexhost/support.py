@@ -27,6 +27,7 @@ from flexhost.frontends.flight import FlightFrontend
 from flexhost.host import Host
 from flexhost.registry import Registry, describe
 from flexhost.results import Results
+from flexhost.shares import share_by
 
 ROOT = Path(__file__).parents[2]
 LONG = 20.0  # seconds that nothing here takes: a test that waits so long has failed
@@ -111,15 +112,29 @@ def serving(
     waiting: int = 16,
     deadline: float = 60.0,
     ttl: float = 60.0,
+    reads: int = 256,
+    max_abandoned: int = 16,
+    fair: str = "",
+    stall: float = 0.0,
     **options: Any,
 ) -> Iterator[Served]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     closers = Closers(2)
-    results = Results(ttl, closers, events.put)
-    executor = Threads(threads, waiting, closers)
-    host = Host(executor, results, closers, deadline=deadline, emit=events.put)
+    results = Results(ttl, closers, events.put, reads=reads)
+    executor = Threads(threads, waiting, closers, events.put, max_abandoned=max_abandoned)
+    host = Host(
+        executor,
+        results,
+        closers,
+        deadline=deadline,
+        emit=events.put,
+        share_of=share_by(fair) if fair else None,
+        stall=stall,
+    )
     limit = getattr(sys, "tracebacklimit", None)
-    frontend = FlightFrontend(host, ("127.0.0.1", 0), ("127.0.0.1", 0), **options)
+    frontend = FlightFrontend(
+        host, ("127.0.0.1", 0), ("127.0.0.1", 0), cut_off=stall > 0, **options
+    )
     try:
         if functions:
             host.open(Registry([describe(cls) for cls in functions]))

@@ -65,7 +65,7 @@ def test_every_setting_stands_on_its_page_with_its_default():
             continue
         expected = (
             {"none", "off"}
-            if default in (None, ())
+            if default in (None, (), "")
             else {f"`{str(default).lower() if isinstance(default, bool) else f'{default}'}`"}
         )
         expected |= {f"`{default:g}`"} if isinstance(default, float) else set()

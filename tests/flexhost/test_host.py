@@ -32,7 +32,7 @@ def hosting(closing):
         closers = Closers(1)
         results = Results(60.0, closers, lambda event: None)
         host = Host(
-            Threads(threads, waiting, closers),
+            Threads(threads, waiting, closers, lambda event: None),
             results,
             closers,
             deadline=deadline,
@@ -53,7 +53,7 @@ def here():
 def test_a_host_without_functions_is_not_ready():
     closers = Closers(1)
     host = Host(
-        Threads(1, 1, closers),
+        Threads(1, 1, closers, print),
         Results(1.0, closers, print),
         closers,
         deadline=1.0,

@@ -81,7 +81,7 @@ def test_metrics_count_calls_by_function_and_outcome(tmp_path):
     assert status == 200
     for line in (
         'flexhost_calls_total{function="numbers",outcome="ok"} 1.0',
-        'flexhost_refusals_total{reason="BAD_ARGUMENT"} 1.0',
+        'flexhost_refusals_total{reason="bad_argument"} 1.0',
         'flexhost_call_running_seconds_count{function="numbers"} 1.0',
         'flexhost_read_rows_sum{function="numbers"} 5.0',
         'flexhost_read_bytes_sum{function="numbers"} 40.0',

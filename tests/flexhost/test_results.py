@@ -24,7 +24,7 @@ class Bench:
     def __init__(self, ttl=60.0):
         self.now = 0.0
         self.told = []
-        self.results = Results(ttl, Closers(1), self.told.append, lambda: self.now)
+        self.results = Results(ttl, Closers(1), self.told.append, clock=lambda: self.now)
 
     def ended(self, result):
         described = describe(function(lambda *_: result() if callable(result) else result))

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
 from flexhost.closers import Closers
 from flexhost.errors import Busy
+from flexhost.events import Emit, WorkerAbandoned
 
 
 class Threads:
     """At most `threads` calls at once, `waiting` more in the queue; a thread starts when there is
-    work for it. The threads are daemons: a function that never returns cannot hold the process."""
+    work for it. The threads are daemons: a function that never returns cannot hold the process.
 
-    def __init__(self, threads: int, waiting: int, closers: Closers) -> None:
+    max_abandoned: threads stuck in late calls that are replaced; one more keeps its place.
+    """
+
+    def __init__(
+        self, threads: int, waiting: int, closers: Closers, emit: Emit, *, max_abandoned: int = 16
+    ) -> None:
         self._queue = CallQueue(waiting, threads)
         self._closers = closers
+        self._emit = emit
+        self._max_abandoned = max_abandoned
+        self._abandoned: set[Call] = set()
 
     @property
     def waiting(self) -> int:
@@ -26,15 +37,22 @@ class Threads:
     def running(self) -> int:
         return self._queue.running
 
+    @property
+    def abandoned(self) -> int:
+        """Threads that are stuck in calls past their deadline."""
+        return len(self._abandoned)
+
+    def refusal(self) -> Busy | None:
+        """Why one more call would be refused, if it came now; None when it would not."""
+        return self._queue.busy() if self._queue.full else None
+
     def submit(self, call: Call) -> None:
         """Raises Busy."""
-        if self._queue.put(call):
-            try:
-                threading.Thread(target=self._work, name="worker", daemon=True).start()
-            except RuntimeError as error:  # the system has no thread to spare
-                self._queue.worker_lost()
-                if self._queue.discard(call):
-                    raise Busy(f"no thread can be started: {error}") from None
+        wanted, put_out = self._queue.put(call)
+        if put_out is not None:
+            put_out.stop(self._queue.busy())
+        if wanted:
+            self._start(call)
 
     def cancel(self, call: Call) -> None:
         """The call leaves the queue, or its function is asked to cancel: aside, for that may
@@ -42,10 +60,34 @@ class Threads:
         if not self._queue.discard(call):
             self._closers.submit(call.ask_to_cancel)
 
+    def abandon(self, call: Call) -> None:
+        """The thread of this call is stuck: tell where, and put another into its place. It leaves
+        when it comes back."""
+        if call in self._abandoned or call.returned or call.thread is None:
+            return
+        replaced = len(self._abandoned) < self._max_abandoned
+        self._abandoned.add(call)
+        frame = sys._current_frames().get(call.thread)
+        stack = "".join(traceback.format_stack(frame, limit=100)) if frame is not None else ""
+        self._emit(WorkerAbandoned(call, stack))
+        if replaced and self._queue.give_up(call):
+            self._start()
+        if call.returned:
+            self._abandoned.discard(call)
+
     def close(self) -> None:
         self._queue.close()
+
+    def _start(self, call: Call | None = None) -> None:
+        try:
+            threading.Thread(target=self._work, name="worker", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread to spare
+            self._queue.worker_lost()
+            if call is not None and self._queue.discard(call):
+                raise Busy(f"no thread can be started: {error}", bound="task_threads") from None
 
     def _work(self) -> None:
         call: Call | None = None
         while (call := self._queue.take(call)) is not None:
             call.run()
+            self._abandoned.discard(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import sys
 import threading
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.call import Call
-from flexhost.errors import BadRequest, HostError, Internal, NotOffered, StartError
+from flexhost.errors import BadCall, BadRequest, HostError, Internal, NotOffered, StartError
+from flexhost.frontends import connections
 from flexhost.frontends import flight_wire as wire
+from flexhost.frontends.flight_streams import Slots, stream
 from flexhost.function import Headers
 from flexhost.host import Host
-from flexhost.results import Reading
 
 _SERVED = {
     fl.FlightMethod.LIST_FLIGHTS,
@@ -33,13 +35,16 @@ _MAY_COME = {
     fl.FlightMethod.DO_ACTION: "DoAction",
     fl.FlightMethod.LIST_ACTIONS: "ListActions",
 }
-_IPC_OPTIONS = pa.ipc.IpcWriteOptions()
 
 
 class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
     """Serves a host from the moment it is made; `port` is the port it listens on.
 
     advertise:    host and port under which clients reach it; port 0 means the one listened on.
+    poll:         seconds that a polling caller waits for its answer.
+    rpcs:         requests that may be under way at once.
+    command:      bytes that a command may have.
+    cut_off:      whether readers that stall may be cut off: tables go out piece by piece then.
     error_detail: whether the text of a function's exception reaches the client.
     """
 
@@ -49,12 +54,20 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         listen: tuple[str, int],
         advertise: tuple[str, int],
         *,
+        poll: float = 2.0,
+        rpcs: int = 1024,
+        command: int = 1 << 20,
+        cut_off: bool = False,
         error_detail: bool = True,
     ) -> None:
         """Raises StartError that names the address and the cause."""
         # GetSchema cannot carry a coded error: pyarrow sends the text with its traceback
         sys.tracebacklimit = 0
         self._host = host
+        self._poll = poll
+        self._rpcs = Slots(rpcs)
+        self._command = command
+        self._cut_off = cut_off
         self._error_detail = error_detail
         _try_to_bind(*listen)
         try:
@@ -69,15 +82,16 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
-        with self.errors("ListFlights"):
+        with self.errors("ListFlights"), self._rpcs:
             return iter([wire.describe(function) for function in self._host.functions])
 
     def get_schema(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.SchemaResult:
         try:
-            with self.errors("GetSchema"):
-                name = wire.decode_command(descriptor).functionName
+            with self.errors("GetSchema"), self._rpcs:
+                command = wire.command_of(descriptor, self._command)
+                name, _, _ = wire.decode_command(command)
                 return fl.SchemaResult(self._host.functions[name].schema)
         except fl.FlightError as error:  # of which pyarrow would keep neither class nor code here
             raise ValueError(str(error)) from None
@@ -85,24 +99,36 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def get_flight_info(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
-        with self.errors("GetFlightInfo"):
-            command = wire.decode_command(descriptor)
-            parameters = command.parameters or {}
-            call = self._host.submit(
-                command.functionName,
-                parameters,
-                wire.column_hint(parameters),
-                context.get_middleware("call").headers,
-            )
-            self._host.wait(call, context.is_cancelled)
+        with self.errors("GetFlightInfo"), self._rpcs:
+            command = wire.command_of(descriptor, self._command)
+            headers = context.get_middleware("call").headers
+            poll = self._poll if wire.POLLABLE in headers else 0.0
+            if verb := wire.decode_poll(command):
+                call = self._known(*verb)
+            else:
+                name, parameters, hint = wire.decode_command(command)
+                kept = command if poll else b""
+                call = self._host.submit(name, parameters, hint, headers, poll=poll, command=kept)
+            if not self._host.wait(call, context.is_cancelled, poll or None):
+                raise wire.not_yet(call.id)
             return self._flight_info(call, descriptor)
 
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.FlightDataStream:
         with self.errors("DoGet"):
-            reading = self._host.read(wire.decode_ticket(ticket))
-            if reading.table is not None:
-                return _TableStream(reading)
-            return fl.GeneratorStream(reading.schema, _Tables(reading, self), _IPC_OPTIONS)
+            call_id = wire.decode_ticket(ticket)
+            cut = functools.partial(connections.cut, context.peer()) if self._cut_off else None
+            self._rpcs.enter()  # until the stream is dropped
+            try:
+                reading = self._host.read(call_id, cut)
+            except BaseException:
+                self._rpcs.leave()
+                raise
+            return stream(reading, self._rpcs, self.errors, whole=cut is None)
+
+    @property
+    def under_way(self) -> int:
+        """Requests that are answered now, reads included."""
+        return self._rpcs.taken
 
     def stop(self, seconds: float) -> bool:
         """Close the listener and wait for what still runs. Whether all of it ended in time."""
@@ -131,12 +157,40 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._host.refused(told, request)
         raise wire.flight_error(told, detail=self._error_detail, in_stream=in_stream) from None
 
+    def refuse_early(self, method: fl.FlightMethod, headers: Headers) -> None:
+        """Refuse what would be refused anyway while that is cheapest. Raises a Flight error."""
+        if method is fl.FlightMethod.GET_FLIGHT_INFO:
+            # one who polls may ask for a call that was accepted
+            polls = wire.POLLABLE in headers
+            if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
+                with self.errors("GetFlightInfo"):
+                    raise busy
+        elif method not in _SERVED:
+            # such requests hold a thread otherwise
+            with self.errors(_MAY_COME.get(method, method.name)):
+                if method in _MAY_COME:
+                    raise NotOffered(f"{_MAY_COME[method]} is not offered by this host")
+                raise BadRequest("this host does not serve requests of this kind")
+
+    def _known(self, verb: bytes, call_id: str) -> Call:
+        """The call that a poll is about. A cancel is done, and answered, here."""
+        if verb == wire.CANCEL:
+            self._host.cancel(call_id)
+            raise wire.cancelled(call_id)
+        call = self._host.find(call_id)
+        if call is None:
+            raise BadCall(f"there is no call {call_id!r} to wait for")
+        return call
+
     def _flight_info(self, call: Call, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:
         try:
             data = call.result()
         except HostError:
-            self._host.forget(call)
+            if not call.patience:  # one who polls may ask again
+                self._host.forget(call)
             raise
+        if call.command:
+            descriptor = fl.FlightDescriptor.for_command(call.command)
         rows, size = (data.num_rows, data.nbytes) if isinstance(data, pa.Table) else (-1, -1)
         expires = datetime.fromtimestamp(self._host.expires_at(call), timezone.utc)
         endpoint = fl.FlightEndpoint(
@@ -149,63 +203,19 @@ _NANOSECONDS = pa.timestamp("ns", "UTC")
 
 
 class _OnePerCall(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
-    """The only middleware, since each entry from gRPC into Python has its price: it refuses what
-    is not served (such requests hold a thread otherwise) and keeps the headers of a call."""
+    """The only middleware, since each entry from gRPC into Python has its price."""
 
     def __init__(self, frontend: FlightFrontend) -> None:
         self._frontend = frontend
 
     def start_call(self, info: fl.CallInfo, headers: Headers) -> _Headers | None:
-        if info.method is fl.FlightMethod.GET_FLIGHT_INFO:
-            return _Headers(headers)
-        if info.method not in _SERVED:
-            self._refuse(info.method)
-        return None
-
-    def _refuse(self, method: fl.FlightMethod) -> None:
-        name = _MAY_COME.get(method)
-        with self._frontend.errors(name or method.name):
-            if name is not None:
-                raise NotOffered(f"{name} is not offered by this host")
-            raise BadRequest("this host does not serve requests of this kind")
+        self._frontend.refuse_early(info.method, headers)
+        return _Headers(headers) if info.method is fl.FlightMethod.GET_FLIGHT_INFO else None
 
 
 class _Headers(fl.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
-
-
-class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has no types
-    """A table sent by pyarrow alone. pyarrow drops this object when the request is over, also when
-    it never started to send; that closes the reading."""
-
-    def __init__(self, reading: Reading) -> None:
-        super().__init__(reading.table, options=_IPC_OPTIONS)
-        self._reading = reading
-
-    def __del__(self) -> None:
-        self._reading.close()
-
-
-class _Tables:
-    """The tables of a stream; like `_TableStream` in how it ends.
-
-    Tables and not record batches, which break every dictionary column in a GeneratorStream.
-    """
-
-    def __init__(self, reading: Reading, frontend: FlightFrontend) -> None:
-        self._reading = reading
-        self._frontend = frontend
-
-    def __iter__(self) -> _Tables:
-        return self
-
-    def __next__(self) -> pa.Table:
-        with self._frontend.errors("DoGet", in_stream=True):
-            return next(self._reading)
-
-    def __del__(self) -> None:
-        self._reading.close()
 
 
 def _uri(host: str, port: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 from typing import Any
 
 import msgspec
 import pyarrow.flight as fl
 
-from flexhost.errors import BadCall, FunctionFailed, HostError
+from flexhost.errors import BadCall, Busy, Cancelled, FunctionFailed, HostError
 from flexhost.function import Function
 
 RETRY_HERE = 0x1_0000
@@ -25,6 +26,7 @@ CODES: dict[str, tuple[int, type[fl.FlightError]]] = {
     "COMMAND_CANCELLED": (6, fl.FlightServerError),
     "COMMAND_RESULT_CONSUMED": (8, fl.FlightServerError),
     "TIMEOUT": (100, fl.FlightTimedOutError),
+    "POLL": (101 | RETRY_HERE, fl.FlightTimedOutError),
     "BACKPRESSURE": (102 | RETRY_ANY, fl.FlightUnavailableError),
     "INTERNAL_ERROR": (500 | RETRY_OTHER, fl.FlightInternalError),
     "NOT_READY": (501 | RETRY_ANY, fl.FlightUnavailableError),
@@ -32,9 +34,14 @@ CODES: dict[str, tuple[int, type[fl.FlightError]]] = {
     "NOT_IMPLEMENTED": (503, fl.FlightServerError),
 }
 
+# A header, with any value: the caller wants to poll.
+POLLABLE = "x-quiver-pollable"
+RETRY, CANCEL = b"r:", b"c:"
+
 # Errors travel in HTTP/2 trailers, the text twice; past 8 KB in all they are damaged (measured).
 MESSAGE_BYTES = 256
 DETAIL_BYTES = 512
+TICKET_BYTES = 1024
 EXTRA_INFO_BYTES = 2048
 _CUT = " [truncated]"
 
@@ -56,37 +63,70 @@ _ticket = msgspec.json.Decoder(_Ticket)
 _to_json = msgspec.json.Encoder().encode
 
 
-def decode_command(descriptor: fl.FlightDescriptor) -> Invocation:
-    """Raises BadCall: not a command, not JSON, a field that is missing or of the wrong type."""
+def command_of(descriptor: fl.FlightDescriptor, most: int) -> bytes:
+    """The bytes of a descriptor's command. Raises BadCall: not a command, or over `most` bytes."""
     if descriptor.descriptor_type is not fl.DescriptorType.CMD:
         raise BadCall("the descriptor is a path, expected a command")
     command: bytes = descriptor.command
+    if len(command) > most:
+        error = BadCall(f"the command has {len(command)} bytes, at most {most} are taken")
+        error.reason = "max_command_bytes"
+        raise error
+    return command
+
+
+def decode_poll(command: bytes) -> tuple[bytes, str] | None:
+    """RETRY or CANCEL with the id of the call, or None for a command of another kind."""
+    if not command.startswith((RETRY, CANCEL)):
+        return None
+    return command[:2], command[2:].decode("utf-8", "replace")
+
+
+def decode_command(command: bytes) -> tuple[str, dict[str, Any], tuple[str, ...] | None]:
+    """Function name, parameters, column hint.
+
+    Raises BadCall: not JSON, a field that is missing or of the wrong type.
+    """
     invocation: Invocation = _decode(_invocation, command, "command")
     if not invocation.functionName:
         raise BadCall("the command's functionName is empty")
-    if invocation.parameters is None:
+    parameters = invocation.parameters
+    if parameters is None:
         _refuse_misspelled(command)
-    return invocation
-
-
-def column_hint(parameters: dict[str, Any]) -> tuple[str, ...] | None:
-    """`parameters.columns`. Raises BadCall unless it is a list of strings."""
-    if parameters.get("columns") is None:
-        return None
+        return invocation.functionName, {}, None
+    if (columns := parameters.get("columns")) is None:
+        return invocation.functionName, parameters, None
     try:
-        return tuple(msgspec.convert(parameters["columns"], list[str]))
+        hint = tuple(msgspec.convert(columns, list[str]))
     except msgspec.ValidationError as error:
         raise BadCall(f"the command's parameters.columns: {_reason(error)}") from None
+    return invocation.functionName, parameters, hint
 
 
 def decode_ticket(ticket: fl.Ticket) -> str:
     """The id of the call. Raises BadCall."""
-    decoded: _Ticket = _decode(_ticket, ticket.ticket, "ticket")
+    data: bytes = ticket.ticket
+    if len(data) > TICKET_BYTES:
+        raise BadCall(f"the ticket has {len(data)} bytes, at most {TICKET_BYTES} are taken")
+    decoded: _Ticket = _decode(_ticket, data, "ticket")
     return decoded.task_id
 
 
 def encode_ticket(call_id: str) -> fl.Ticket:
     return fl.Ticket(b'{"task_id":"%s"}' % call_id.encode())
+
+
+def not_yet(call_id: str) -> fl.FlightError:
+    """Tells a polling caller how to ask again, and how to cancel."""
+    retry, cancel = (_descriptor(verb + call_id.encode()) for verb in (RETRY, CANCEL))
+    retry_info = {"flight_info": None, "retry_descriptor": retry, "cancel_descriptor": cancel}
+    return _error("POLL", f"call {call_id} is not ready yet", body=retry_info)
+
+
+def cancelled(call_id: str) -> fl.FlightError:
+    """The answer to a cancel descriptor, as often as it comes."""
+    message = f"call {_cut(call_id, 64)} is cancelled"
+    return _error(Cancelled.code, message, as_class=fl.FlightCancelledError)
 
 
 def describe(function: Function) -> fl.FlightInfo:
@@ -112,10 +152,31 @@ def flight_error(
             return _passed_on(error.cause, error, detail, in_stream)
         if not detail:
             message, more = f"function {error.function!r} failed", None
+    body = {"retry_after_ms": round(error.retry_after * 1000)} if isinstance(error, Busy) else None
+    return _error(name, f"{_cut(message, MESSAGE_BYTES)} [id {error.id}]", more, body=body)
+
+
+def _error(
+    name: str,
+    message: str,
+    detail: str | None = None,
+    *,
+    body: dict[str, Any] | None = None,
+    as_class: type[fl.FlightError] | None = None,
+) -> fl.FlightError:
+    """A Flight error with its extra_info. The message is short enough already."""
     number, flight_class = CODES[name]
-    message = f"{_cut(message, MESSAGE_BYTES)} [id {error.id}]"
-    info = {"msg": message, "detail": more and _cut(more, DETAIL_BYTES), "code": number}
-    return flight_class(message, _to_json({**info, "body": None}))
+    info = {
+        "msg": message,
+        "detail": detail and _cut(detail, DETAIL_BYTES),
+        "code": number,
+        "body": body and base64.b64encode(_to_json(body)).decode(),
+    }
+    return (as_class or flight_class)(message, _to_json(info))
+
+
+def _descriptor(command: bytes) -> str:
+    return base64.b64encode(fl.FlightDescriptor.for_command(command).serialize()).decode()
 
 
 def _passed_on(

@@ -1,0 +1,104 @@
+"""How a result leaves through pyarrow, and how many requests are under way meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from flexhost.errors import Busy
+from flexhost.results import Reading
+
+_IPC_OPTIONS = pa.ipc.IpcWriteOptions()
+
+
+class Slots:
+    """As many requests may be inside at once; one more is refused."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self.taken = 0
+
+    def refusal(self) -> Busy | None:
+        """Why one more would be refused now; None when it would not."""
+        if self.taken < self._most:
+            return None
+        return Busy(f"{self.taken} requests are under way", bound="max_rpcs")
+
+    def enter(self) -> None:
+        """Raises Busy."""
+        with self._lock:
+            if busy := self.refusal():
+                raise busy
+            self.taken += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self.taken -= 1
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
+class AsFlightErrors(Protocol):
+    """Turns errors of the host inside it into errors of the wire."""
+
+    def __call__(
+        self, request: str, *, in_stream: bool = False
+    ) -> AbstractContextManager[None]: ...
+
+
+def stream(
+    reading: Reading, slots: Slots, errors: AsFlightErrors, *, whole: bool
+) -> fl.FlightDataStream:
+    """What `do_get` returns for a reading, and a slot, that end with it.
+
+    whole: a table may be left to pyarrow, which then sends it without coming back to Python.
+    """
+    if whole and reading.table is not None:
+        return _TableStream(reading, slots)
+    return fl.GeneratorStream(reading.schema, _Tables(reading, slots, errors), _IPC_OPTIONS)
+
+
+class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has no types
+    """A table sent by pyarrow alone. pyarrow drops this object when the request is over, also when
+    it never started to send; that closes the reading."""
+
+    def __init__(self, reading: Reading, rpcs: Slots) -> None:
+        self._reading = reading
+        self._rpcs = rpcs
+        super().__init__(reading.table, options=_IPC_OPTIONS)
+
+    def __del__(self) -> None:
+        self._rpcs.leave()
+        self._reading.close()
+
+
+class _Tables:
+    """The tables of a stream; like `_TableStream` in how it ends.
+
+    Tables and not record batches, which break every dictionary column in a GeneratorStream.
+    """
+
+    def __init__(self, reading: Reading, rpcs: Slots, errors: AsFlightErrors) -> None:
+        self._reading = reading
+        self._rpcs = rpcs
+        self._errors = errors
+
+    def __iter__(self) -> _Tables:
+        return self
+
+    def __next__(self) -> pa.Table:
+        with self._errors("DoGet", in_stream=True):
+            return next(self._reading)
+
+    def __del__(self) -> None:
+        self._rpcs.leave()
+        self._reading.close()
