@@ -91,10 +91,18 @@ class Client:
 class Served(Client):
     """A client of a host in this process, with the host's parts and what it told."""
 
-    def __init__(self, frontend: FlightFrontend, host: Host, results: Results, events: Any) -> None:
+    def __init__(
+        self,
+        frontend: FlightFrontend,
+        host: Host,
+        executor: Threads,
+        results: Results,
+        events: Any,
+    ) -> None:
         super().__init__(frontend.port)
         self.frontend = frontend
         self.host = host
+        self.executor = executor
         self.results = results
         self.events: queue.SimpleQueue[Event] = events
 
@@ -138,7 +146,7 @@ def serving(
     try:
         if functions:
             host.open(Registry([describe(cls) for cls in functions]))
-        yield Served(frontend, host, results, events)
+        yield Served(frontend, host, executor, results, events)
     finally:
         host.drain(0)
         host.close()

@@ -154,6 +154,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             told = Internal("the host failed in a way it should not", trace=trace)
         else:
             return
+        # an error may be kept with its call, and its frames would keep this request
+        told.__traceback__ = None
         self._host.refused(told, request)
         raise wire.flight_error(told, detail=self._error_detail, in_stream=in_stream) from None
 
