@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench docker clean
+.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ fix-staged: .venv/dev ## the same for the staged files, staged again
 
 bench: .venv/dev ## the first measurements, about a minute
 	$(BIN)/python bench/small_calls.py
+
+load: .venv/dev ## too many callers: paced, and in bursts; two minutes
+	$(BIN)/python bench/load.py
+
+SECONDS_OF_SOAK ?= 60
+soak: .venv/dev ## mixed traffic for SECONDS_OF_SOAK=60; nothing may be left over
+	$(BIN)/python bench/soak.py --seconds $(SECONDS_OF_SOAK)
 
 docker: ## build the image
 	docker build -t flexfun-host .

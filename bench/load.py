@@ -227,7 +227,7 @@ def main() -> int:
 def measure(host: tuple[int, int], bare: tuple[int, int], callers: int, rounds: int) -> list[str]:
     call_all(host[1], callers, 0.0)  # what stays for good is there now: workers, arenas
     call_all(bare[1], callers, 0.0)
-    before = settled(host[0], 0)
+    before = settled(host[0], 0)  # the pollers of gRPC come and go, a few at a time
     problems = paced(host[1], callers)
     print(f"\nBursts of {callers}, {rounds} rounds in turn, medians\n")
     print("| server | served | refused | p50 of a refusal ms | server CPU µs/call | / bare |")
@@ -251,7 +251,7 @@ def measure(host: tuple[int, int], bare: tuple[int, int], callers: int, rounds: 
     print("\n| | threads | memory MiB |\n| --- | --- | --- |")
     for name, (threads, memory) in (("before", before), ("after", after)):
         print(f"| {name} | {threads} | {memory:.0f} |")
-    if after[0] > before[0] or after[1] > before[1] * 1.25 + 20:
+    if after[0] > before[0] + 4 or after[1] > before[1] * 1.25 + 20:
         problems.append("threads or memory did not return to the start")
     return problems
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import enum
 import math
-import secrets
 import threading
 import time
 import traceback
@@ -17,6 +16,7 @@ from flexhost.contract import Fitted, Stream, fit
 from flexhost.errors import FunctionFailed, HostError
 from flexhost.events import CallEnded, Emit
 from flexhost.function import Function, Headers, Instance
+from flexhost.ids import new_id
 
 # The call that this thread runs: log lines of the author's code carry its id.
 running: contextvars.ContextVar[Call | None] = contextvars.ContextVar("running", default=None)
@@ -55,7 +55,7 @@ class Call:
         command: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id = secrets.token_hex(16)
+        self.id = new_id()
         self.function = function
         self.schema = function.select(columns)
         self.command = command

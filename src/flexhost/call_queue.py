@@ -12,6 +12,8 @@ from flexhost.errors import Busy
 _NEWEST = 0.1
 # Bounds of what a refused caller is told to wait, in seconds.
 _SOONEST, _LATEST = 0.1, 30.0
+# Seconds that one refusal is told to everybody.
+_TOLD_FOR = 0.1
 
 
 class CallQueue:
@@ -33,6 +35,8 @@ class CallQueue:
         self._waiting = 0
         self._running: set[Call] = set()
         self._typical = _SOONEST  # seconds that a call runs, lately
+        self._told = self.busy()
+        self._told_until = 0.0
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
 
@@ -47,6 +51,17 @@ class CallQueue:
     @property
     def full(self) -> bool:
         return self._waiting + len(self._running) >= self._size + self._workers
+
+    def refusal(self, now: float) -> Busy | None:
+        """Why one more call would be refused; None when it would not.
+
+        The same value for a while: in a burst it must cost next to nothing to be told.
+        """
+        if not self.full:
+            return None
+        if now >= self._told_until:
+            self._told, self._told_until = self.busy(), now + _TOLD_FOR
+        return self._told
 
     def busy(self) -> Busy:
         """The refusal of one more call, with how long it takes to get through those that wait."""

@@ -4,16 +4,14 @@ made of them elsewhere."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from flexhost.call import Call
     from flexhost.errors import HostError
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A request that became no call, or asked for a result that is not there.
 
     id:       what the caller was told, to find this in the log.
@@ -26,15 +24,13 @@ class Refused:
     error: HostError
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(NamedTuple):
     """An accepted call has its outcome: data, or an error. A stream is still to be read."""
 
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEnded:
+class ReadEnded(NamedTuple):
     """A result was given out, or a stream is closed unread.
 
     rows, bytes: handed to the transport. seconds: how long the result was open.
@@ -49,8 +45,7 @@ class ReadEnded:
     error: HostError | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerAbandoned:
+class WorkerAbandoned(NamedTuple):
     """A thread is stuck in a call past its deadline. `stack` is where, as text."""
 
     call: Call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from flexhost.closers import Closers
 from flexhost.errors import Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
 from flexhost.function import Headers
+from flexhost.ids import new_id
 from flexhost.registry import Registry
 from flexhost.results import Reading, Results
 from flexhost.shares import ShareOf
@@ -204,11 +204,13 @@ class Host:
         """Drop a call whose outcome its caller has been told and cannot ask for again."""
         self._results.drop(call)
 
-    def refused(self, error: HostError, request: str) -> None:
-        """Tell of a request that became no call. Gives the error an id to find it by."""
-        if not error.id:
-            error.id = secrets.token_hex(16)
-            self._emit(Refused(error.id, request, error.function, error))
+    def refused(self, error: HostError, request: str) -> str:
+        """Tell of a request that became no call. The id to find it by in the log."""
+        if error.id:  # that of its call, which is told of on its own
+            return error.id
+        id_ = new_id()
+        self._emit(Refused(id_, request, error.function, error))
+        return id_
 
     def drain(self, seconds: float) -> None:
         """Accept no more, let calls and reads finish for `seconds`, then stop what is left."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import queue
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,15 +21,57 @@ _logger = logging.getLogger("flexhost.calls")
 _trouble = logging.getLogger("flexhost")
 
 
+# Seconds that the first event of a batch waits for others. In a burst the writer would else compete
+# for the interpreter with every request that comes: measured, that costs several times the lines.
+_BATCH = 0.05
+# Events that may wait to be written. Past it they are counted, and lost: a log that cannot be
+# written must not take the memory of the host.
+_MOST = 50_000
+
+
 class Telemetry:
-    """The host's one listener. Never raises: a broken log must not cost a call."""
+    """The host's one listener: events are written by a thread of their own, in the order they came,
+    so that no call waits for its line. Never raises: a broken log must not cost a call."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
+        self._events: queue.SimpleQueue[tuple[float, Event | None]] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._lost = 0
+        self._writer = threading.Thread(target=self._write_all, name="telemetry", daemon=True)
+        self._writer.start()
 
     def __call__(self, event: Event) -> None:
+        if self._events.qsize() < _MOST:
+            self._events.put((time.time(), event))
+        else:
+            self._lost += 1
+
+    def close(self, seconds: float) -> None:
+        """Write what came until now, for at most so long."""
+        self._closing.set()
+        self._events.put((0.0, None))
+        self._writer.join(seconds)
+
+    def _write_all(self) -> None:
+        while True:
+            at, event = self._events.get()
+            self._closing.wait(_BATCH)
+            while event is not None:
+                self._write(at, event)
+                if self._events.empty():
+                    break
+                at, event = self._events.get()
+            if event is None:
+                return
+            del event  # and with it the call
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                _trouble.error("%d events were lost: the log is too slow", lost)
+
+    def _write(self, at: float, event: Event) -> None:
         try:
-            _log(event)
+            _log(event, at)
             if self._metrics is not None:
                 self._metrics(event)
         except Exception:
@@ -40,16 +85,17 @@ def outcome(call: Call, error: HostError | None) -> str:
     return error.code.lower() if call.state is State.STOPPED else "failed"
 
 
-def _log(event: Event) -> None:
+def _log(event: Event, at: float) -> None:
     """One line for each call: when it ended, or, if it is a stream, when that did."""
     match event:
         case CallEnded(call=call):
             if call.error is not None:
-                _line(call, call.error)
+                _line(at, call, call.error)
             elif isinstance(call.data, pa.Table):
-                _line(call, None, rows=call.data.num_rows, bytes=call.data.nbytes)
+                _line(at, call, None, rows=call.data.num_rows, bytes=call.data.nbytes)
         case ReadEnded(call=call) if not isinstance(call.data, pa.Table):
             _line(
+                at,
                 call,
                 event.error,
                 rows=event.rows,
@@ -71,10 +117,10 @@ def _log(event: Event) -> None:
                 "request": event.request,
                 "outcome": "refused",
             }
-            _write(fields, event.error)
+            _write(at, fields, event.error)
 
 
-def _line(call: Call, error: HostError | None, **more: Any) -> None:
+def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
     ended = call.ended_at or 0.0
     started = call.started_at
     fields = {
@@ -85,14 +131,18 @@ def _line(call: Call, error: HostError | None, **more: Any) -> None:
         "running_sec": None if started is None else round(ended - started, 6),
         **more,
     }
-    _write(fields, error)
+    _write(at, fields, error)
 
 
-def _write(fields: dict[str, Any], error: HostError | None) -> None:
+def _write(at: float, fields: dict[str, Any], error: HostError | None) -> None:
     level = logging.INFO
     if error is not None:
         fields |= {"code": error.code, "error": str(error)}
         if error.trace:
             level = logging.ERROR
             fields["exception"] = error.trace.rstrip()
-    _logger.log(level, "call", extra={"fields": fields})
+    if _logger.isEnabledFor(level):
+        # straight, without the search for the caller's file and line that `log` would make
+        record = _logger.makeRecord(_logger.name, level, "", 0, "call", (), None)
+        record.fields, record.created = fields, at
+        _logger.handle(record)

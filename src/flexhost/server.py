@@ -110,6 +110,7 @@ def _serve(loaded: Loaded, signals: _Signals) -> None:
         ended = frontend.stop(_LAST)
         if http is not None:
             http.stop(_LAST)
+        telemetry.close(_LAST)
     if not ended:
         _logger.warning("stopped, with requests open that would not end")
         _leave(0)  # pyarrow would wait for them, for ever if a client stopped reading

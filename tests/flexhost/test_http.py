@@ -10,7 +10,7 @@ import urllib.request
 
 import pyarrow.flight as fl
 import pytest
-from support import LONG, NUMBERS, Client, command, free_port, process
+from support import LONG, NUMBERS, Client, command, free_port, process, until
 
 BOTH = "health_check_host = '127.0.0.1'\nhealth_check_port = 0\n"
 BOTH += "metrics_host = '127.0.0.1'\nmetrics_port = 0"
@@ -76,6 +76,7 @@ def test_metrics_count_calls_by_function_and_outcome(tmp_path):
         client.call(upto=5)
         with pytest.raises(fl.FlightServerError):
             client.info(command("nobody"))
+        until(lambda: 'refusals_total{reason="bad' in get(metrics, "/metrics")[1])
         status, page = get(metrics, "/metrics")
 
     assert status == 200

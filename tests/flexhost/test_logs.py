@@ -9,7 +9,7 @@ import sys
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support import NUMBERS, SCHEMA, Client, free_port, function, process
+from support import LONG, NUMBERS, SCHEMA, Client, free_port, function, process, until
 
 from flexhost.call import Call
 from flexhost.contract import fit
@@ -42,7 +42,9 @@ def access(caplog):
 
     def line(event):
         caplog.clear()
-        Telemetry()(event)
+        telemetry = Telemetry()
+        telemetry(event)
+        telemetry.close(LONG)
         return [record.fields for record in caplog.records]
 
     return line
@@ -100,7 +102,9 @@ def test_a_listener_that_fails_does_not_cost_the_call(caplog):
     def broken(event):
         raise OSError("no space left")
 
-    Telemetry(broken)(CallEnded(ended(pa.table({"n": [1]}))))
+    telemetry = Telemetry(broken)
+    telemetry(CallEnded(ended(pa.table({"n": [1]}))))
+    telemetry.close(LONG)
 
     assert "an event of the host was lost: CallEnded" in caplog.text
 
@@ -149,6 +153,7 @@ def test_a_logging_file_sets_levels_handlers_and_formats(tmp_path):
         client = Client(int(listen.split()[-1]))
         client.flight.wait_for_available(20)
         client.call()
+        until((tmp_path / "calls.log").read_text)
         (line,) = (tmp_path / "calls.log").read_text().splitlines()
         host.process.terminate()
         assert host.ended() == (0, "")

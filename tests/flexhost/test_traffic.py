@@ -310,19 +310,20 @@ def test_an_error_keeps_neither_its_request_nor_its_slot():
 
 
 def test_a_reader_that_takes_its_time_between_batches_is_not_cut_off():
-    release = threading.Event()
+    release, working = threading.Event(), threading.Event()
 
     def slow():
         yield pa.record_batch({"n": [1]})
+        working.set()
         release.wait(LONG)  # the function is slow, not the reader
         yield pa.record_batch({"n": [2]})
 
     made = function(lambda *_: pa.RecordBatchReader.from_batches(SCHEMA, slow()))
-    with serving(made, function(lambda *_: TABLE, "table"), stall=0.05) as client:
+    with serving(made, function(lambda *_: TABLE, "table"), stall=5.0) as client:
         reader = client.flight.do_get(client.ticket())
         reader.read_chunk()
-        for _ in range(5):
-            client.host.look(time.monotonic() + 1)
+        assert working.wait(LONG)
+        client.host.look(time.monotonic() + 10)
         release.set()
 
         assert reader.read_all().num_rows == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import traceback
 
 from flexhost.call import Call
@@ -44,7 +45,7 @@ class Threads:
 
     def refusal(self) -> Busy | None:
         """Why one more call would be refused, if it came now; None when it would not."""
-        return self._queue.busy() if self._queue.full else None
+        return self._queue.refusal(time.monotonic())
 
     def submit(self, call: Call) -> None:
         """Raises Busy."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.call import Call
-from flexhost.errors import BadCall, BadRequest, HostError, Internal, NotOffered, StartError
+from flexhost.errors import BadCall, BadRequest, Busy, HostError, Internal, NotOffered, StartError
 from flexhost.frontends import connections
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.flight_streams import Slots, stream
@@ -66,6 +66,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._host = host
         self._poll = poll
         self._rpcs = Slots(rpcs)
+        self._refusal = wire.Refusal(self._rpcs.busy)
         self._command = command
         self._cut_off = cut_off
         self._error_detail = error_detail
@@ -156,8 +157,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return
         # an error may be kept with its call, and its frames would keep this request
         told.__traceback__ = None
-        self._host.refused(told, request)
-        raise wire.flight_error(told, detail=self._error_detail, in_stream=in_stream) from None
+        id_ = self._host.refused(told, request)
+        raise wire.flight_error(told, id_, detail=self._error_detail, in_stream=in_stream) from None
 
     def refuse_early(self, method: fl.FlightMethod, headers: Headers) -> None:
         """Refuse what would be refused anyway while that is cheapest. Raises a Flight error."""
@@ -165,14 +166,20 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             # one who polls may ask for a call that was accepted
             polls = wire.POLLABLE in headers
             if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
-                with self.errors("GetFlightInfo"):
-                    raise busy
+                raise self._too_many(busy)
         elif method not in _SERVED:
             # such requests hold a thread otherwise
             with self.errors(_MAY_COME.get(method, method.name)):
                 if method in _MAY_COME:
                     raise NotOffered(f"{_MAY_COME[method]} is not offered by this host")
                 raise BadRequest("this host does not serve requests of this kind")
+
+    def _too_many(self, busy: Busy) -> fl.FlightError:
+        """The error of a refusal that many are told. In a burst of thousands each microsecond of
+        Python in a request costs many, so only its id is made anew."""
+        if busy is not self._refusal.busy:
+            self._refusal = wire.Refusal(busy)
+        return self._refusal.error(self._host.refused(busy, "GetFlightInfo"))
 
     def _known(self, verb: bytes, call_id: str) -> Call:
         """The call that a poll is about. A cancel is done, and answered, here."""

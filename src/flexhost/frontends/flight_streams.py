@@ -20,14 +20,13 @@ class Slots:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self.busy = Busy(f"{most} requests are under way", bound="max_rpcs")
         self._lock = threading.Lock()
         self.taken = 0
 
     def refusal(self) -> Busy | None:
-        """Why one more would be refused now; None when it would not."""
-        if self.taken < self._most:
-            return None
-        return Busy(f"{self.taken} requests are under way", bound="max_rpcs")
+        """Why one more would be refused now, the same each time; None when it would not."""
+        return None if self.taken < self._most else self.busy
 
     def enter(self) -> None:
         """Raises Busy."""

@@ -135,11 +135,29 @@ def describe(function: Function) -> fl.FlightInfo:
     return fl.FlightInfo(function.schema, fl.FlightDescriptor.for_command(command), [], -1, -1)
 
 
+class Refusal:
+    """One refusal for many requests, each with an id of its own."""
+
+    def __init__(self, busy: Busy) -> None:
+        self.busy = busy
+        error = flight_error(busy, _ANY_ID)
+        self._class = type(error)
+        self._text = str(error.args[0]).split(_ANY_ID)
+        self._info = bytes(error.extra_info).split(_ANY_ID.encode())
+
+    def error(self, id_: str) -> fl.FlightError:
+        return self._class(id_.join(self._text), id_.encode().join(self._info))
+
+
+_ANY_ID = "0" * 32
+
+
 def flight_error(
-    error: HostError, *, detail: bool = True, in_stream: bool = False
+    error: HostError, id_: str, *, detail: bool = True, in_stream: bool = False
 ) -> fl.FlightError:
     """The Flight error that tells a client of `error`.
 
+    id_:       by which the log knows it.
     detail:    whether it may show what the function said of itself.
     in_stream: a FlightCancelledError there would surface in pyarrow as a KeyboardInterrupt.
 
@@ -149,11 +167,11 @@ def flight_error(
     message, more = str(error), error.detail
     if isinstance(error, FunctionFailed) and error.cause is not None:
         if isinstance(error.cause, fl.FlightError):
-            return _passed_on(error.cause, error, detail, in_stream)
+            return _passed_on(error.cause, error, id_, detail, in_stream)
         if not detail:
             message, more = f"function {error.function!r} failed", None
     body = {"retry_after_ms": round(error.retry_after * 1000)} if isinstance(error, Busy) else None
-    return _error(name, f"{_cut(message, MESSAGE_BYTES)} [id {error.id}]", more, body=body)
+    return _error(name, f"{_cut(message, MESSAGE_BYTES)} [id {id_}]", more, body=body)
 
 
 def _error(
@@ -180,7 +198,7 @@ def _descriptor(command: bytes) -> str:
 
 
 def _passed_on(
-    cause: fl.FlightError, error: HostError, detail: bool, in_stream: bool
+    cause: fl.FlightError, error: HostError, id_: str, detail: bool, in_stream: bool
 ) -> fl.FlightError:
     flight_class = type(cause)
     if flight_class not in _FLIGHT_ERRORS or (
@@ -191,7 +209,7 @@ def _passed_on(
     extra_info = cause.extra_info or b""
     if len(extra_info) > EXTRA_INFO_BYTES or not detail:
         extra_info = b""
-    return flight_class(f"{_cut(message, MESSAGE_BYTES)} [id {error.id}]", extra_info)
+    return flight_class(f"{_cut(message, MESSAGE_BYTES)} [id {id_}]", extra_info)
 
 
 _FLIGHT_ERRORS = {
