@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 import urllib.error
 import urllib.request
 
@@ -134,3 +135,80 @@ def test_one_address_may_serve_both(tmp_path):
         host.port()
         assert get(port, "/live")[0] == 204
         assert get(port, "/metrics")[0] == 200
+
+
+def test_a_host_with_too_many_stuck_threads_is_not_live_until_they_come_back(tmp_path):
+    stuck = NUMBERS.replace(
+        "        return ",
+        "        import os, threading\n"
+        "        while not os.path.exists('go'):\n"
+        "            threading.Event().wait(0.01)\n"
+        "        return ",
+    )
+    settings = (
+        f"max_abandoned = 1\ntask_threads = 1\n{BOTH}\n[flexconnect]\ncall_deadline_ms = 200\n"
+    )
+    with process(tmp_path, stuck, settings) as host:
+        health = http_port(host, "/live")
+        client = Client(host.port())
+        assert get(health, "/live")[0] == 204
+        with pytest.raises(fl.FlightTimedOutError):
+            client.info(command())
+
+        until(lambda: get(health, "/live")[0] == 500)
+        host.line("stuck in a call past its deadline.*my_functions.py")
+        assert "flexhost_threads_abandoned 1.0" in get(health, "/metrics")[1]
+        (tmp_path / "go").touch()
+        until(lambda: get(health, "/live")[0] == 204)
+        assert client.call().num_rows == 3
+
+
+def test_each_bound_that_is_reached_is_counted_by_its_name(tmp_path):
+    endless = (
+        NUMBERS
+        + """
+class Endless(Numbers):
+    Name = "endless"
+
+    def call(self, parameters, columns, headers):
+        def batches():
+            while True:
+                yield pa.record_batch({"n": pa.array(range(100_000))})
+        return pa.RecordBatchReader.from_batches(self.Schema, batches())
+
+class Waits(Numbers):
+    Name = "waits"
+
+    def call(self, parameters, columns, headers):
+        import os, threading
+        while not os.path.exists("go"):
+            threading.Event().wait(0.01)
+        return super().call(parameters, columns, headers)
+"""
+    )
+    bounds = "task_threads = 1\ntask_queue_size = 0\nmax_rpcs = 2\nmax_streams = 1\n"
+    with process(tmp_path, endless, f"{bounds}max_command_bytes = 100\n{BOTH}") as host:
+        metrics = http_port(host, "/metrics")
+        client = Client(host.port())
+
+        def refused(reason, ask):
+            with pytest.raises(fl.FlightError):
+                ask()
+            line = f'flexhost_refusals_total{{reason="{reason}"}} 1.0'
+            until(lambda: line in get(metrics, "/metrics")[1])
+
+        first, second = client.ticket("endless"), client.ticket("endless")
+        reader = client.flight.do_get(first)
+        reader.read_chunk()
+        refused("max_streams", lambda: client.read(second))
+        refused("max_command_bytes", lambda: client.info(command(filler="x" * 100)))
+
+        waiting = threading.Thread(target=client.info, args=[command("waits")])
+        waiting.start()
+        until(lambda: "flexhost_requests_open 2.0" in get(metrics, "/metrics")[1])
+        refused("max_rpcs", lambda: client.info(command()))
+        reader.cancel()
+        until(lambda: "flexhost_requests_open 1.0" in get(metrics, "/metrics")[1])
+        refused("task_queue_size", lambda: client.info(command()))
+        (tmp_path / "go").touch()
+        waiting.join(LONG)
