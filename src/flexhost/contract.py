@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flexhost import batches
 from flexhost.errors import FunctionFailed
 
 
@@ -62,7 +63,7 @@ def fit(data: Any, schema: pa.Schema, function: str) -> Fitted:
     if isinstance(data, pa.RecordBatchReader):
         return Stream(data, schema, function)
     if isinstance(data, pa.Table):
-        return _fit_table(data, _with_metadata_of(data.schema, schema), function)
+        return batches.arranged(_fit_table(data, _with_metadata_of(data.schema, schema), function))
     raise FunctionFailed(
         f"function {function!r} returned {type(data).__name__}, "
         "expected a pyarrow.Table or a pyarrow.RecordBatchReader"

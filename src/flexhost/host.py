@@ -212,9 +212,13 @@ class Host:
         self._emit(Refused(id_, request, error.function, error))
         return id_
 
+    def stop_accepting(self) -> None:
+        """From now on calls are refused with ShuttingDown."""
+        self._draining = True
+
     def drain(self, seconds: float) -> None:
         """Accept no more, let calls and reads finish for `seconds`, then stop what is left."""
-        self._draining = True
+        self.stop_accepting()
         begun = self._clock()
         while (waited := self._clock() - begun) < seconds:
             unread = self._results.unread if waited < UNREAD else 0

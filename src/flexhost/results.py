@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from flexhost.call import Call, failure
+from flexhost.call import Call, failure, running
 from flexhost.closers import Closers
 from flexhost.contract import Stream
 from flexhost.errors import Busy, Cancelled, HostError, NoResult, ResultConsumed
 from flexhost.events import Emit, ReadEnded
+from flexhost.joined import Joined
 
 # Seconds between two looks at everything that is kept.
 EXPIRE_EVERY = 1.0
-# Rows of a piece of a table, where its reader is watched.
-_SLICE_ROWS = 64 * 1024
 
 
 class Reading:
@@ -40,7 +39,8 @@ class Reading:
         self.table = data if isinstance(data, pa.Table) else None
         self.schema: pa.Schema = data.schema
         self._stream = data if isinstance(data, Stream) else None
-        self._tables = self._stream or _slices(data)
+        self._joined = Joined(data) if isinstance(data, Stream) else None
+        self._tables: Iterator[pa.Table] = self._joined or _chunks(data)
         self._results = results
         self._cut = cut
         self._opened = results.clock()
@@ -61,7 +61,11 @@ class Reading:
         try:
             if self._error is not None:
                 raise self._error
-            table = next(self._tables)
+            context = running.set(self.call)
+            try:
+                table = next(self._tables)
+            finally:
+                running.reset(context)
         except StopIteration:
             if self._error is not None:
                 raise self._error from None
@@ -95,6 +99,8 @@ class Reading:
             self._error = error
         if self._stream is not None:
             self._stream.close()
+        if self._joined is not None:
+            self._joined.close()
         self._results.emit(
             ReadEnded(
                 call=self.call,
@@ -202,6 +208,6 @@ class Results:
             return first
 
 
-def _slices(table: pa.Table) -> Iterator[pa.Table]:
-    for batch in table.to_batches(max_chunksize=_SLICE_ROWS):
+def _chunks(table: pa.Table) -> Iterator[pa.Table]:
+    for batch in table.to_batches():
         yield pa.Table.from_batches([batch])

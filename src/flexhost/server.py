@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import defaultdict
 from types import FrameType
@@ -103,6 +104,7 @@ def _serve(loaded: Loaded, signals: _Signals) -> None:
             frontend.location.uri.decode(),
         )
         signals.wait()
+        host.stop_accepting()
         _logger.info("stopping within %g s", wanted.drain_sec)
         host.drain(wanted.drain_sec)
     finally:
@@ -152,20 +154,23 @@ class _Signals:
     """The first SIGTERM or SIGINT ends `wait`; the second ends the process with status 1.
 
     Before the functions are loaded there is nothing to drain: the first ends the process then.
-    A bare lock in the main thread: pyarrow's own `wait` keeps signal handlers from running, and
-    an Event's lock may be held by the very code that the handler interrupts.
+    The main thread reads from a socket that the system's own handler writes to: pyarrow's `wait`
+    keeps Python's handlers from running, and a signal that comes just before the main thread
+    begins to wait for a lock would go unnoticed.
     """
 
     def __init__(self) -> None:
         self.loaded = False
         self._came = False
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._wakes, self._woken = socket.socketpair()
+        self._wakes.setblocking(False)
+        signal.set_wakeup_fd(self._wakes.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def wait(self) -> None:
-        self._gate.acquire()
+        while not self._came:
+            self._woken.recv(1)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._came:
@@ -173,7 +178,6 @@ class _Signals:
         if not self.loaded:
             _leave(0)
         self._came = True
-        self._gate.release()
 
 
 def _leave(status: int) -> None:

@@ -17,10 +17,11 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["function", "events", "memory", "ids"],
+    ["function", "events", "memory", "ids", "batches"],
     ["shares"],
     ["contract"],
     ["registry", "call", "health", "closers"],
+    ["joined"],
     ["call_queue", "results", "waiters"],
     ["executors.threads"],
     ["host"],

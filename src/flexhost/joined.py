@@ -1,0 +1,143 @@
+"""A stream of tables on its way out, tiny ones joined."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from flexhost import batches
+
+# Seconds that what came last waits for more to be joined with.
+GAP = 0.1
+# Seconds that the first of a group waits at most, however steadily others come.
+LONGEST = 1.0
+# Bytes that are taken from the source ahead of the reader.
+AHEAD = 4 << 20
+
+
+class Joined:
+    """The tables of `source`, cut and joined. The first goes at once; later small ones are joined
+    while they come less than GAP apart.
+
+    That takes a thread that takes from the source, because whoever waits for its next table cannot
+    send the ones before: it starts with the first small table after the first. One thread iterates;
+    any may close.
+    """
+
+    def __init__(self, source: Iterator[pa.Table]) -> None:
+        self._source = _pieces(source)
+        self._begun = False
+        self._thread: threading.Thread | None = None
+        self._waiting: deque[pa.RecordBatch] = deque()
+        self._rows = self._size = 0
+        self._first_at = self._last_at = 0.0
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition(threading.Lock())
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self
+
+    def __next__(self) -> pa.Table:
+        """Raises what the source raises, after what came before."""
+        if self._thread is None:
+            batch = next(self._source)
+            if not self._begun or not batches.small(batch):
+                self._begun = True
+                return pa.Table.from_batches([batch])
+            self._add(batch)
+            self._thread = threading.Thread(
+                target=contextvars.copy_context().run,  # which call it is, for what it logs
+                args=[self._take],
+                name="stream",
+                daemon=True,
+            )
+            self._thread.start()
+        with self._changed:
+            while not self._due():
+                self._changed.wait(self._patience())
+            group = self._group()
+            self._changed.notify()
+            if not group:
+                if self._error is not None:
+                    raise self._error
+                raise StopIteration
+        return pa.Table.from_batches(batches.join(group))
+
+    def close(self) -> None:
+        """The source is let go, at its next table if it works on one right now."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            if self._thread is None:
+                self._source = iter(())
+            self._changed.notify_all()
+
+    def _take(self) -> None:
+        source, self._source = self._source, iter(())
+        try:
+            for batch in source:
+                with self._changed:
+                    self._add(batch)
+                    if len(self._waiting) == 1 or self._full():
+                        self._changed.notify()
+                    while self._size > AHEAD and not self._closed:
+                        self._changed.wait()
+                    if self._closed:
+                        return
+        except BaseException as error:
+            self._error = error
+        finally:
+            del source
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        self._last_at = time.monotonic()
+        if not self._waiting:
+            self._first_at = self._last_at
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._size += batch.nbytes
+
+    def _full(self) -> bool:
+        return self._rows >= batches.ROWS or self._size >= batches.JOINED
+
+    def _due(self) -> bool:
+        if self._ended or self._closed or self._full():
+            return True
+        patience = self._patience()
+        return patience is not None and patience <= 0
+
+    def _patience(self) -> float | None:
+        """Seconds until what waits is sent; None while nothing waits."""
+        if not self._waiting:
+            return None
+        return min(self._last_at + GAP, self._first_at + LONGEST) - time.monotonic()
+
+    def _group(self) -> list[pa.RecordBatch]:
+        """What is sent next, out of what waits: one large batch, or small ones."""
+        group: list[pa.RecordBatch] = []
+        rows = size = 0
+        while self._waiting:
+            batch = self._waiting[0]
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if group and (rows > batches.ROWS or size > batches.JOINED):
+                break
+            group.append(self._waiting.popleft())
+            self._rows -= batch.num_rows
+            self._size -= batch.nbytes
+        self._first_at = time.monotonic()
+        return group
+
+
+def _pieces(source: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    for table in source:
+        for batch in table.to_batches():
+            yield from batches.cut(batch)
