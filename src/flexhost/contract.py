@@ -80,12 +80,36 @@ def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:
         if not schema.names:
             fitted = table.select([]).replace_schema_metadata(schema.metadata)
     for column, declared in zip(fitted.columns, schema, strict=True):
-        if not declared.nullable and column.null_count:
-            raise FunctionFailed(
-                f"function {function!r}: column {declared.name!r} is declared not nullable "
-                f"({declared.type}), the result has {column.null_count} nulls in it"
-            )
+        if _has_required(declared):
+            for chunk in column.chunks:
+                _check_required(chunk, declared, declared.name, function)
     return fitted
+
+
+def _has_required(field: pa.Field) -> bool:
+    """Whether a null is forbidden anywhere in a column. (The keys of a map always are.)"""
+    children = range(field.type.num_fields) if pa.types.is_nested(field.type) else ()
+    return not field.nullable or any(_has_required(field.type.field(i)) for i in children)
+
+
+def _check_required(array: pa.Array, field: pa.Field, path: str, function: str) -> None:
+    """Raises FunctionFailed for a null where none may be; what is below a null does not count."""
+    if not field.nullable and array.null_count:
+        raise FunctionFailed(
+            f"function {function!r}: column {path!r} is declared not nullable ({field.type}), "
+            f"the result has {array.null_count} nulls in it"
+        )
+    type_ = field.type
+    if pa.types.is_struct(type_):
+        there = array.drop_null() if array.null_count else array
+        children = [(there.field(i), type_.field(i)) for i in range(type_.num_fields)]
+    elif pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        children = [(array.flatten(), type_.value_field)]
+    else:
+        return
+    for child, of in children:
+        if _has_required(of):
+            _check_required(child, of, f"{path}.{of.name}", function)
 
 
 def _check_columns(actual: pa.Schema, declared: pa.Schema, function: str) -> None:
@@ -108,6 +132,9 @@ def _check_columns(actual: pa.Schema, declared: pa.Schema, function: str) -> Non
 def _fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:
     if column.type.equals(declared.type):
         return column
+    came = column.type
+    if pa.types.is_run_end_encoded(came):
+        column = pc.run_end_decode(column)
     try:
         cast = _cast(column, declared.type)
         if _as_before(column, cast):
@@ -115,7 +142,7 @@ def _fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> p
         reason = "values would change"
     except pa.ArrowException as error:
         reason = str(error)
-    raise _mismatch(function, declared, column.type, reason)
+    raise _mismatch(function, declared, came, reason)
 
 
 def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
