@@ -28,8 +28,16 @@ def arranged(table: pa.Table) -> pa.Table:
     return pa.Table.from_batches(pieces, table.schema)
 
 
+def size_of(data: pa.Table | pa.RecordBatch | pa.Array) -> int:
+    """Bytes of the rows that are there; of whole buffers for types where pyarrow cannot tell."""
+    try:
+        return int(data.nbytes)
+    except pa.ArrowException:  # views, before pyarrow 20
+        return int(data.get_total_buffer_size())
+
+
 def small(batch: pa.RecordBatch) -> bool:
-    return bool(batch.num_rows < ROWS and batch.nbytes < JOINED)
+    return batch.num_rows < ROWS and size_of(batch) < JOINED
 
 
 def groups(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -37,11 +45,11 @@ def groups(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     group: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        if group and (rows + batch.num_rows > ROWS or size + batch.nbytes > JOINED):
+        if group and (rows + batch.num_rows > ROWS or size + size_of(batch) > JOINED):
             yield from join(group)
             group, rows, size = [], 0, 0
         group.append(batch)
-        rows, size = rows + batch.num_rows, size + batch.nbytes
+        rows, size = rows + batch.num_rows, size + size_of(batch)
     yield from join(group)
 
 
@@ -113,7 +121,7 @@ def _has_views(type_: pa.DataType) -> bool:
 
 
 def _dictionary_size(column: pa.Array) -> int:
-    return column.dictionary.nbytes if pa.types.is_dictionary(column.type) else 0
+    return size_of(column.dictionary) if pa.types.is_dictionary(column.type) else 0
 
 
 def _replace(batch: pa.RecordBatch, i: int, field: pa.Field, column: pa.Array) -> pa.RecordBatch:

@@ -104,7 +104,7 @@ class Joined:
             self._first_at = self._last_at
         self._waiting.append(batch)
         self._rows += batch.num_rows
-        self._size += batch.nbytes
+        self._size += batches.size_of(batch)
 
     def _full(self) -> bool:
         return self._rows >= batches.ROWS or self._size >= batches.JOINED
@@ -127,12 +127,12 @@ class Joined:
         rows = size = 0
         while self._waiting:
             batch = self._waiting[0]
-            rows, size = rows + batch.num_rows, size + batch.nbytes
+            rows, size = rows + batch.num_rows, size + batches.size_of(batch)
             if group and (rows > batches.ROWS or size > batches.JOINED):
                 break
             group.append(self._waiting.popleft())
             self._rows -= batch.num_rows
-            self._size -= batch.nbytes
+            self._size -= batches.size_of(batch)
         self._first_at = time.monotonic()
         return group
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from flexhost.batches import size_of
 from flexhost.call import Call, State
 from flexhost.errors import HostError
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
@@ -92,7 +93,7 @@ def _log(event: Event, at: float) -> None:
             if call.error is not None:
                 _line(at, call, call.error)
             elif isinstance(call.data, pa.Table):
-                _line(at, call, None, rows=call.data.num_rows, bytes=call.data.nbytes)
+                _line(at, call, None, rows=call.data.num_rows, bytes=size_of(call.data))
         case ReadEnded(call=call) if not isinstance(call.data, pa.Table):
             _line(
                 at,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
+from flexhost.batches import size_of
 from flexhost.call import Call, failure, running
 from flexhost.closers import Closers
 from flexhost.contract import Stream
@@ -49,7 +50,7 @@ class Reading:
         self._complete = False
         self._error: HostError | None = None
         if self.table is not None:
-            self._rows, self._bytes = self.table.num_rows, self.table.nbytes
+            self._rows, self._bytes = self.table.num_rows, size_of(self.table)
             self._complete = True
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -77,7 +78,7 @@ class Reading:
             raise self._error from None
         if self._stream is not None:
             self._rows += table.num_rows
-            self._bytes += table.nbytes
+            self._bytes += size_of(table)
         self._given_at = self._results.clock()
         return table
 

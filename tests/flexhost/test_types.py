@@ -53,7 +53,7 @@ ARRAYS = [
     extension(pa.json_(), ["{}"]),
     extension(pa.bool8(), [1, 0]),
     extension(Celsius(), [1.5, None]),
-    pa.array([1.5], pa.float16()),
+    pa.array([1.5], pa.float32()).cast(pa.float16()),
     pa.array([decimal.Decimal("1.1")], pa.decimal256(50, 2)),
     pa.nulls(2),
     pa.array([(1, 2, 3)], pa.month_day_nano_interval()),

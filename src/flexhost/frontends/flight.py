@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as fl
 
+from flexhost.batches import size_of
 from flexhost.call import Call
 from flexhost.errors import BadCall, BadRequest, Busy, HostError, Internal, NotOffered, StartError
 from flexhost.frontends import connections
@@ -200,7 +201,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             raise
         if call.command:
             descriptor = fl.FlightDescriptor.for_command(call.command)
-        rows, size = (data.num_rows, data.nbytes) if isinstance(data, pa.Table) else (-1, -1)
+        rows, size = (data.num_rows, size_of(data)) if isinstance(data, pa.Table) else (-1, -1)
         expires = datetime.fromtimestamp(self._host.expires_at(call), timezone.utc)
         endpoint = fl.FlightEndpoint(
             wire.encode_ticket(call.id), [self.location], pa.scalar(expires, _NANOSECONDS)

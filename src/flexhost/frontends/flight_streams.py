@@ -61,9 +61,17 @@ def stream(
 
     whole: a table may be left to pyarrow, which then sends it without coming back to Python.
     """
-    if whole and reading.table is not None:
+    if whole and reading.table is not None and not _has_dictionaries(reading.table):
         return _TableStream(reading, slots)
     return fl.GeneratorStream(reading.schema, _Tables(reading, slots, errors), _IPC_OPTIONS)
+
+
+def _has_dictionaries(table: pa.Table) -> bool:
+    """Whether dictionaries may change between the chunks of a table: pyarrow 19 then sends only the
+    first, and the rows of the others arrive with wrong values."""
+    return any(
+        "dictionary<" in str(column.type) and column.num_chunks > 1 for column in table.columns
+    )
 
 
 class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has no types
