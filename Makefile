@@ -12,7 +12,9 @@ help: ## this list
 dev: .venv/dev .secrets ## make .venv with everything, and .secrets
 	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
 
-prod: .venv/prod ## make .venv with the runtime packages only
+prod: ## make .venv with the runtime packages only
+	@[ ! -e .venv/dev ] || rm -rf .venv
+	@$(MAKE) --no-print-directory .venv/prod
 
 dev-server: .venv/dev ## serve the functions of config/ on 127.0.0.1:17001, readable logs
 	@./run-server.sh --dev-log
@@ -33,12 +35,14 @@ mypy: .venv/dev ## check the types
 	$(BIN)/mypy
 
 format-fix: .venv/dev ## format, and fix what ruff can
-	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 fix-staged: .venv/dev ## the same for the staged files, staged again
-	@git diff --cached --name-only --diff-filter=ACMR -z -- '*.py' | xargs -0 -r sh -c \
-	  '$(BIN)/ruff format "$$@"; $(BIN)/ruff check --fix "$$@"; status=$$?; git add "$$@"; exit $$status' --
+	@git diff --cached --name-only --diff-filter=ACMR -- '*.py' | while read -r file; do \
+	  git diff --quiet -- "$$file" || { echo "$$file is staged in part: left alone"; continue; }; \
+	  $(BIN)/ruff check --fix "$$file" && $(BIN)/ruff format "$$file" && git add "$$file"; \
+	done
 
 bench: .venv/dev ## the first measurements, about a minute
 	$(BIN)/python bench/small_calls.py
@@ -61,6 +65,7 @@ clean: ## remove what was made here, .secrets aside
 	@$(call make_venv,-r requirements-dev.txt)
 
 .venv/prod: requirements.txt pyproject.toml
+	@rm -rf .venv
 	@$(call make_venv,-r requirements.txt)
 
 .secrets:
@@ -71,6 +76,7 @@ clean: ## remove what was made here, .secrets aside
 
 define make_venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, %s is %s: make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
+echo "making .venv: a minute, the first time"
 [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1) -e .
 touch $@

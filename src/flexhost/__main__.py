@@ -1,6 +1,17 @@
-import sys
+"""`python -m flexhost`, and the command `flexhost`."""
 
-from flexhost.cli import main
+import os
+import signal
+
+
+def main() -> None:
+    # until the host has handlers of its own: a signal during the imports is no traceback
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+    from flexhost import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

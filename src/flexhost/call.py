@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from flexhost.batches import size_of
 from flexhost.contract import Fitted, Stream, fit
-from flexhost.errors import FunctionFailed, HostError
+from flexhost.errors import FunctionFailed, HostError, NoResult, name_of, text_of
 from flexhost.events import CallEnded, Emit
 from flexhost.function import Function, Headers, Instance
 from flexhost.ids import new_id
@@ -75,7 +78,11 @@ class Call:
         self.read = False
         self.awaited_by = 0
         self.last_awaited = math.inf  # nobody came to wait yet: whoever submitted it will
-        self._arguments: tuple[Any, ...] | None = (parameters, columns or None, headers)
+        self._arguments: dict[str, Any] | None = {
+            "parameters": parameters,
+            "columns": columns or None,
+            "headers": headers,
+        }
         self._instance: Instance | None = None
         self._emit = emit
         self._clock = clock
@@ -96,7 +103,10 @@ class Call:
             assert arguments is not None
             instance = self.function.create()
             if self._started(instance):
-                data = instance.call(*arguments)
+                if self.function.by_name:
+                    data = instance.call(**arguments)
+                else:
+                    data = instance.call(*arguments.values())
                 self._end(State.FINISHED, fit(data, self.schema, self.function.name))
         except BaseException as error:  # SystemExit of a function must not cost us the thread
             self._end(State.FAILED, error=failure(error, self.function))
@@ -119,14 +129,19 @@ class Call:
             instance, self._instance = self._instance, None
         cancel = getattr(instance, "cancel", None)
         if cancel is not None:
-            cancel()
+            contextvars.copy_context().run(self._as_running, cancel)
+
+    def _as_running(self, what: Callable[[], object]) -> None:
+        running.set(self)
+        what()
 
     def result(self) -> Fitted:
-        """The data of a call that ended. Raises its error."""
+        """The data of a call that ended. Raises its error, and NoResult once it was dropped."""
         if self.error is not None:
             raise self.error.with_traceback(None)
-        assert self.data is not None, f"call {self.id} has no outcome yet"
-        return self.data
+        if (data := self.data) is None:
+            raise NoResult(f"call {self.id!r} has no result here, or it has expired")
+        return data
 
     def join(self) -> None:
         """Somebody begins to wait for the outcome."""
@@ -170,7 +185,10 @@ class Call:
                 data.close()
             return False
         try:
-            self._emit(CallEnded(self))
+            if isinstance(data, pa.Table):
+                self._emit(CallEnded(self, data.num_rows, size_of(data)))
+            else:
+                self._emit(CallEnded(self, None, None))
         finally:
             self.ended.set()
         return True
@@ -178,20 +196,22 @@ class Call:
 
 def failure(error: BaseException, function: Function) -> HostError:
     """An exception of the function as the error of its call, without its frames: they would pin
-    the memory of the call for as long as the error is kept."""
-    if isinstance(error, HostError):
+    the memory of the call for as long as the error is kept. Never raises."""
+    kind = type(error)
+    if issubclass(kind, HostError) and kind.__module__ == HostError.__module__:
+        assert isinstance(error, HostError)
         return error
     try:
-        text = str(error) or type(error).__name__
-        detail = "\n".join([f"{type(error).__name__}: {text}", *_own_lines(error, function.file)])
+        text, name = text_of(error), name_of(error)
         # an explicit limit, because sys.tracebacklimit is 0 in a serving process
         trace = "".join(traceback.format_exception(error, limit=100))
+        detail = "\n".join([f"{name}: {text}", *_own_lines(error, function.file)])
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        return FunctionFailed(text, detail=detail, trace=trace, cause=error)
-    except BaseException as broken:
-        return FunctionFailed(
-            f"{type(error).__name__}, of which no text can be had: {type(broken).__name__}"
-        )
+        # a ValueError of pyarrow is no word about the caller's arguments
+        bad = issubclass(kind, ValueError) and not issubclass(kind, pa.ArrowException)
+        return FunctionFailed(text, detail=detail, trace=trace, cause=error, bad_argument=bad)
+    except BaseException:  # of an exception that fails at everything
+        return FunctionFailed("the function failed with an exception that cannot be described")
 
 
 def _own_lines(error: BaseException, file: str) -> Iterator[str]:

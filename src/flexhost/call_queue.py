@@ -87,23 +87,27 @@ class CallQueue:
             self._changed.notify()
             return False, put_out
 
-    def take(self, done: Call | None = None) -> Call | None:
-        """The next call, waiting for it; `done` is the one that this worker had before.
+    def done(self, call: Call) -> bool:
+        """A worker has run its call. Whether it goes on, or leaves since the call was given up."""
+        with self._changed:
+            if call not in self._running:
+                return False
+            self._running.remove(call)
+            self._typical += _NEWEST * (call.seconds_run - self._typical)
+            return True
 
-        None: the worker leaves, because the queue is closed, or because `done` was given up and
-        the worker with it.
+    def take(self, timeout: float | None = None) -> Call | None:
+        """The next call, waiting for it. None: the queue is closed, and the worker leaves.
+
+        Raises TimeoutError when none came for so many seconds.
         """
         with self._changed:
-            if done is not None:
-                if done not in self._running:
-                    return None
-                self._running.remove(done)
-                self._typical += _NEWEST * (done.seconds_run - self._typical)
             while not self._waiting:
                 if self._closed:
                     self._started -= 1
                     return None
-                self._changed.wait()
+                if not self._changed.wait(timeout) and not self._waiting and not self._closed:
+                    raise TimeoutError
             share, calls = self._shares.popitem(last=False)
             call, _ = calls.popitem(last=False)
             if calls:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from typing import NoReturn
 
 from flexhost import logs, server, settings
 from flexhost.errors import SettingsError, StartError
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> NoReturn:
     options = _parser().parse_args(arguments)
     try:
-        return _start(options)
+        _start(options)
     except StartError as error:
         if error.trace:
             print(error.trace, file=sys.stderr)
         print(f"flexhost: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
+        status = 2 if isinstance(error, SettingsError) else 1
+    except Exception as error:  # with its frames, which sys.tracebacklimit would hide
+        print("".join(traceback.format_exception(error, limit=100)), file=sys.stderr)
+        print("flexhost: it failed in a way it should not, see above", file=sys.stderr)
+        status = 1
+    server.leave(status)
 
 
-def _start(options: argparse.Namespace) -> int:
+def _start(options: argparse.Namespace) -> NoReturn:
     loaded = settings.load(options.config)
     logs.configure(
         readable=options.dev_log,
@@ -28,7 +35,6 @@ def _start(options: argparse.Namespace) -> int:
         event_key=loaded.settings.server.log_event_key_name,
     )
     server.serve(loaded)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,7 +27,11 @@ class Closers:
             if self._started == self._threads:
                 return
             self._started += 1
-        threading.Thread(target=self._work, name="closer", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="closer", daemon=True).start()
+        except RuntimeError:  # no thread to spare now: the next job tries again
+            with self._lock:
+                self._started -= 1
 
     def _work(self) -> None:
         while True:

@@ -71,14 +71,15 @@ def fit(data: Any, schema: pa.Schema, function: str) -> Fitted:
 
 
 def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:
+    if not schema.names:
+        rows = table.select([])  # as many, which a change of metadata would lose
+        return rows.replace_schema_metadata(schema.metadata) if schema.metadata else rows
     if table.schema.equals(schema):
-        fitted = table.replace_schema_metadata(schema.metadata)
+        columns = table.columns
     else:
         _check_columns(table.schema, schema, function)
         columns = [_fit_column(table.column(f.name), f, function) for f in schema]
-        fitted = pa.Table.from_arrays(columns, schema=schema)
-        if not schema.names:
-            fitted = table.select([]).replace_schema_metadata(schema.metadata)
+    fitted = pa.Table.from_arrays(columns, schema=schema)
     for column, declared in zip(fitted.columns, schema, strict=True):
         if _has_required(declared):
             for chunk in column.chunks:
@@ -94,10 +95,10 @@ def _has_required(field: pa.Field) -> bool:
 
 def _check_required(array: pa.Array, field: pa.Field, path: str, function: str) -> None:
     """Raises FunctionFailed for a null where none may be; what is below a null does not count."""
-    if not field.nullable and array.null_count:
+    if not field.nullable and (nulls := _nulls_in(array)):
         raise FunctionFailed(
             f"function {function!r}: column {path!r} is declared not nullable ({field.type}), "
-            f"the result has {array.null_count} nulls in it"
+            f"the result has {nulls} nulls in it"
         )
     type_ = field.type
     if pa.types.is_struct(type_):
@@ -110,6 +111,17 @@ def _check_required(array: pa.Array, field: pa.Field, path: str, function: str) 
     for child, of in children:
         if _has_required(of):
             _check_required(child, of, f"{path}.{of.name}", function)
+
+
+def _nulls_in(array: pa.Array) -> int:
+    """As a reader sees them: also those that stand in a dictionary, in runs, or in a union."""
+    if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
+        array = array.dictionary_decode()
+    elif pa.types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
+    elif pa.types.is_union(array.type):
+        return int(pc.sum(pc.is_null(array)).as_py() or 0)
+    return int(array.null_count)
 
 
 def _check_columns(actual: pa.Schema, declared: pa.Schema, function: str) -> None:
@@ -160,32 +172,49 @@ def _as_before(column: pa.ChunkedArray, cast: pa.ChunkedArray) -> bool:
         return True
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type) and "null" in str(column.type):
+        return str(cast.to_pylist()) == str(column.to_pylist())  # there is no way back to nothing
     back = _cast(cast, column.type)
     if pa.types.is_floating(column.type):  # NaN is not equal to itself
         column, back = (pc.if_else(pc.is_nan(a), None, a) for a in (column, back))
-    return bool(back.equals(column))
+    if back.equals(column):
+        return True
+    # below the top a NaN is not equal to itself either, but written the same
+    return pa.types.is_nested(column.type) and str(back.to_pylist()) == str(column.to_pylist())
 
 
 def _same_kind(actual: pa.DataType, declared: pa.DataType) -> bool:
+    """Whether values of one type may be cast to the other where that is lossless."""
     if actual.equals(declared) or pa.types.is_null(actual):
         return True
-    kind = _kind(actual)
-    return kind is not None and kind == _kind(declared)
+    actual, declared = (_values_of(type_) for type_ in (actual, declared))
+    if _is_list(actual) and _is_list(declared):
+        return _same_kind(actual.value_type, declared.value_type)
+    if pa.types.is_struct(actual) and pa.types.is_struct(declared):
+        fields = list(zip(actual, declared, strict=False))
+        return actual.num_fields == declared.num_fields and all(
+            a.name == d.name and _same_kind(a.type, d.type) for a, d in fields
+        )
+    return _kind(actual) == _kind(declared)
 
 
-def _kind(type_: pa.DataType) -> str | None:
-    """Types of one kind may be cast to each other where that is lossless. None: only to itself."""
-    if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
-        return _kind(type_.value_type)
-    for kind, tests in _KINDS.items():
-        if any(test(type_) for test in tests):
-            return kind
-    if pa.types.is_nested(type_):
-        # the names and kinds of all children must agree: pyarrow casts the leaves
-        children = [type_.field(i) for i in range(type_.num_fields)]
-        inner = ", ".join(f"{child.name}: {_kind(child.type)}" for child in children)
-        return f"{_shape(type_)}<{inner}>"
-    return str(type_)
+def _values_of(type_: pa.DataType) -> pa.DataType:
+    """The type of the values of a dictionary or a run-end encoding."""
+    encoded = pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_)
+    return type_.value_type if encoded else type_
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_))
+
+
+def _kind(type_: pa.DataType) -> str:
+    """Types of one kind may be cast to each other; any other only to itself."""
+    return next((k for k, tests in _KINDS.items() if any(t(type_) for t in tests)), str(type_))
+
+
+def _has_zone(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(type_) and type_.tz is not None)
 
 
 _KINDS = {
@@ -197,16 +226,12 @@ _KINDS = {
         lambda t: t == pa.binary_view(),
     ),
     "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    # an instant is neither a day nor a local time: which of them depends on the zone
+    "instant": (_has_zone,),
     "date": (pa.types.is_date, pa.types.is_timestamp),
     "time": (pa.types.is_time,),
     "duration": (pa.types.is_duration,),
 }
-
-
-def _shape(type_: pa.DataType) -> str:
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        return "list"
-    return str(type_.id)
 
 
 def _with_metadata_of(actual: pa.Schema, declared: pa.Schema) -> pa.Schema:

@@ -72,7 +72,10 @@ class ResultConsumed(HostError):
 
 
 class FunctionFailed(HostError):
-    """cause: the function's exception, without its frames (they would pin the call's memory)."""
+    """cause: the function's exception, without its frames (they would pin the call's memory).
+
+    bad_argument: it said that the caller's arguments are wrong.
+    """
 
     code = "COMMAND_FAILED"
 
@@ -83,11 +86,13 @@ class FunctionFailed(HostError):
         detail: str | None = None,
         trace: str | None = None,
         cause: BaseException | None = None,
+        bad_argument: bool = False,
     ) -> None:
         super().__init__(message, detail=detail, trace=trace)
         self.cause = cause
-        if isinstance(cause, ValueError):
+        if bad_argument:
             self.code = BadCall.code
+            self.reason = self.code.lower()
 
 
 class Cancelled(HostError):
@@ -139,3 +144,16 @@ class StartError(Exception):
 
 class SettingsError(StartError):
     pass
+
+
+def name_of(error: BaseException) -> str:
+    """The name of an exception's class, whatever its metaclass says."""
+    return str(type.__dict__["__name__"].__get__(type(error)))
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception of somebody else's code says of itself; some fail at that."""
+    try:
+        return str(error) or name_of(error)
+    except BaseException as broken:
+        return f"{name_of(error)}, whose text cannot be had: {name_of(broken)}"

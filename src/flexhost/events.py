@@ -25,9 +25,14 @@ class Refused(NamedTuple):
 
 
 class CallEnded(NamedTuple):
-    """An accepted call has its outcome: data, or an error. A stream is still to be read."""
+    """An accepted call has its outcome: data, or an error. A stream is still to be read.
+
+    rows, bytes: of a table; None otherwise.
+    """
 
     call: Call
+    rows: int | None
+    bytes: int | None
 
 
 class ReadEnded(NamedTuple):
@@ -35,6 +40,7 @@ class ReadEnded(NamedTuple):
 
     rows, bytes: handed to the transport. seconds: how long the result was open.
     complete:    every row was; `error` says why not, where that is known.
+    stream:      it was no table.
     """
 
     call: Call
@@ -43,6 +49,7 @@ class ReadEnded(NamedTuple):
     seconds: float
     complete: bool
     error: HostError | None
+    stream: bool = True
 
 
 class WorkerAbandoned(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -92,6 +93,7 @@ class Function:
 
     create:   makes the object whose `call` is run, one for each call.
     file:     where the author wrote it; only frames of this file are shown to a caller.
+    by_name:  whether `call` takes its arguments by their names; otherwise by position.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Function:
     metadata: Mapping[str, Any] | None = None
     module: str = ""
     file: str = ""
+    by_name: bool = True
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +119,6 @@ class Function:
             if name not in self._names:
                 raise BadCall(f"function {self.name!r} has no column {name!r}")
         if len(set(hint)) != len(hint):
-            twice = next(name for name in hint if hint.count(name) > 1)
+            [(twice, _)] = Counter(hint).most_common(1)
             raise BadCall(f"column {twice!r} is asked for twice")
         return pa.schema([self.schema.field(name) for name in hint], self.schema.metadata)

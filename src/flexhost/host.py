@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from flexhost.ids import new_id
 from flexhost.registry import Registry
 from flexhost.results import Reading, Results
 from flexhost.shares import ShareOf
-from flexhost.waiters import Waiters
+from flexhost.waiters import Waiter, Waiters
 
 # Seconds between two looks at who waits, which calls are late and what has expired. With the 0.4 s
 # between two questions to one caller: who left is noticed within 0.5 s.
@@ -165,10 +166,14 @@ class Host:
     def wait(self, call: Call, gone: Callable[[], bool], timeout: float | None = None) -> bool:
         """Whether the call has its outcome, after at most `timeout` seconds.
 
-        gone: see `Waiters.waiting`. A call that nobody waits for is stopped.
+        gone: see `Waiters`. A call that nobody waits for is stopped.
         """
-        with self._waiters.waiting(call, gone):
+        call.join()
+        waiter = self._waiters.enter(gone, lambda _: call.leave())
+        try:
             return call.ended.wait(timeout)
+        finally:
+            waiter.leave()
 
     def find(self, call_id: str) -> Call | None:
         """A call that was accepted and is still known."""
@@ -189,6 +194,17 @@ class Host:
         Raises NoResult, ResultConsumed, Busy, and the call's own error.
         """
         return self._results.read(call_id, cut)
+
+    def watch(self, reading: Reading, gone: Callable[[], bool]) -> Waiter:
+        """Close a reading when its reader is found gone, whatever its function is doing. Whoever
+        watches calls `leave` of what this returns before `gone` becomes invalid."""
+
+        def left(found_gone: bool) -> None:
+            if found_gone:  # aside: closing runs the author's `finally`
+                close = functools.partial(reading.close, Cancelled("the reader has gone"))
+                self._closers.submit(close)
+
+        return self._waiters.enter(gone, left)
 
     def overloaded(self) -> Busy | None:
         """The refusal that a call would get now, whoever's it is; None when it might not. Cheaper
@@ -222,14 +238,15 @@ class Host:
         begun = self._clock()
         while (waited := self._clock() - begun) < seconds:
             unread = self._results.unread if waited < UNREAD else 0
-            if not (self._open or self._results.open or unread):
+            awaited = any(not call.ended.is_set() for call in list(self._open))
+            if not (awaited or self._results.open or unread):
                 return
             self._closed.wait(TICK / 2)
-        stopped = ShuttingDown("this host was stopped before the end")
+        text = "this host was stopped before the end"
         for call in list(self._open):
-            self._stop(call, stopped)
+            self._stop(call, ShuttingDown(text))
         for reading in self._results.open:
-            reading.close(stopped)
+            reading.close(ShuttingDown(text))
 
     def close(self) -> None:
         self._closed.set()

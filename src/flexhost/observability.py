@@ -8,9 +8,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from flexhost.batches import size_of
 from flexhost.call import Call, State
 from flexhost.errors import HostError
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
@@ -25,8 +22,8 @@ _trouble = logging.getLogger("flexhost")
 # Seconds that the first event of a batch waits for others. In a burst the writer would else compete
 # for the interpreter with every request that comes: measured, that costs several times the lines.
 _BATCH = 0.05
-# Events that may wait to be written. Past it they are counted, and lost: a log that cannot be
-# written must not take the memory of the host.
+# Events that may wait to be written. Past it refusals are only counted: a log that cannot be
+# written must not take the memory of the host. Calls that end have bounds of their own.
 _MOST = 50_000
 
 
@@ -35,18 +32,22 @@ class Telemetry:
     so that no call waits for its line. Never raises: a broken log must not cost a call."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
-        self._metrics = metrics
-        self._events: queue.SimpleQueue[tuple[float, Event | None]] = queue.SimpleQueue()
+        self.metrics = metrics
+        self._events: queue.SimpleQueue[tuple[float, Event | str | None]] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lost = 0
         self._writer = threading.Thread(target=self._write_all, name="telemetry", daemon=True)
         self._writer.start()
 
     def __call__(self, event: Event) -> None:
-        if self._events.qsize() < _MOST:
-            self._events.put((time.time(), event))
-        else:
+        if isinstance(event, Refused) and self._events.qsize() > _MOST:
             self._lost += 1
+        else:
+            self._events.put((time.time(), event))
+
+    def say(self, text: str) -> None:
+        """A line of the host itself, written in its turn: nobody waits for a log that is stuck."""
+        self._events.put((time.time(), text))
 
     def close(self, seconds: float) -> None:
         """Write what came until now, for at most so long."""
@@ -68,13 +69,16 @@ class Telemetry:
             del event  # and with it the call
             if self._lost:
                 lost, self._lost = self._lost, 0
-                _trouble.error("%d events were lost: the log is too slow", lost)
+                _trouble.error("%d refusals have no line: the log is too slow", lost)
 
-    def _write(self, at: float, event: Event) -> None:
+    def _write(self, at: float, event: Event | str) -> None:
         try:
+            if isinstance(event, str):
+                _logger_line(_trouble, logging.INFO, event, at, {})
+                return
+            if self.metrics is not None:
+                self.metrics(event)
             _log(event, at)
-            if self._metrics is not None:
-                self._metrics(event)
         except Exception:
             _trouble.exception("an event of the host was lost: %s", type(event).__name__)
 
@@ -92,9 +96,9 @@ def _log(event: Event, at: float) -> None:
         case CallEnded(call=call):
             if call.error is not None:
                 _line(at, call, call.error)
-            elif isinstance(call.data, pa.Table):
-                _line(at, call, None, rows=call.data.num_rows, bytes=size_of(call.data))
-        case ReadEnded(call=call) if not isinstance(call.data, pa.Table):
+            elif event.rows is not None:
+                _line(at, call, None, rows=event.rows, bytes=event.bytes)
+        case ReadEnded(call=call) if event.stream:
             _line(
                 at,
                 call,
@@ -138,12 +142,22 @@ def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
 def _write(at: float, fields: dict[str, Any], error: HostError | None) -> None:
     level = logging.INFO
     if error is not None:
-        fields |= {"code": error.code, "error": str(error)}
+        fields |= {"code": error.code, "error": _cut(str(error), 2_000)}
         if error.trace:
             level = logging.ERROR
-            fields["exception"] = error.trace.rstrip()
-    if _logger.isEnabledFor(level):
+            fields["exception"] = _cut(error.trace.rstrip(), 20_000)
+    _logger_line(_logger, level, "call", at, fields)
+
+
+def _logger_line(
+    logger: logging.Logger, level: int, text: str, at: float, fields: dict[str, Any]
+) -> None:
+    if logger.isEnabledFor(level):
         # straight, without the search for the caller's file and line that `log` would make
-        record = _logger.makeRecord(_logger.name, level, "", 0, "call", (), None)
+        record = logger.makeRecord(logger.name, level, "", 0, text, (), None)
         record.fields, record.created = fields, at
-        _logger.handle(record)
+        logger.handle(record)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"

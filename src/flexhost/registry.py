@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexhost.errors import StartError, UnknownFunction
+from flexhost.errors import StartError, UnknownFunction, name_of, text_of
 from flexhost.function import FlexFun, Function, LoadContext
 
 
@@ -56,10 +56,20 @@ def load(modules: Iterable[str], ctx: LoadContext) -> Registry:
         if not found:
             raise StartError(f"module {module!r} defines no function")
         classes.update(dict.fromkeys(found))
-    registry = Registry([describe(cls) for cls in classes])
+    registry = Registry([_described(cls) for cls in classes])
     for cls in classes:
         _on_load(cls, ctx)
     return registry
+
+
+def _described(cls: type[Any]) -> Function:
+    """`describe`, whatever a class does when it is looked at."""
+    try:
+        return describe(cls)
+    except StartError:
+        raise
+    except BaseException as error:
+        raise _authors_failure(f"class {cls!r} cannot be inspected", error) from None
 
 
 def describe(cls: type[Any]) -> Function:
@@ -74,48 +84,67 @@ def describe(cls: type[Any]) -> Function:
     for column, times in Counter(schema.names).items():
         if times > 1:
             raise StartError(f"the Schema of {where} has {times} columns named {column!r}")
-    _check_call(cls, where)
-    metadata = getattr(cls, "Metadata", None)
-    _check_metadata(metadata, where)
+    create = getattr(cls, "create", cls)
+    if not callable(create):
+        raise StartError(f"{where}: create is {create!r}, expected a class method")
     return Function(
         name=name,
         schema=schema,
-        create=getattr(cls, "create", cls),
-        metadata=metadata,
+        create=create,
+        by_name=_by_name(cls, where),
+        metadata=_metadata(cls, where),
         module=cls.__module__,
         file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
     )
 
 
-def _check_call(cls: type[Any], where: str) -> None:
+def _by_name(cls: type[Any], where: str) -> bool:
+    """Whether `call` takes its arguments by the names the protocol gives them."""
     call = getattr(cls, "call", None)
     if not callable(call) or call is FlexFun.call or inspect.isabstract(cls):
         raise StartError(f"{where} has no call(self, parameters, columns, headers)")
-    try:
-        inspect.signature(call).bind(None, {}, None, {})
-    except TypeError as error:
-        raise StartError(
-            f"{where}: call{inspect.signature(call)} cannot be called with "
-            f"(parameters, columns, headers): {error}"
-        ) from None
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise StartError(f"{where}: call is async, which this version does not serve yet")
+    signature = inspect.signature(call)
+    for arguments, names in (((), ("parameters", "columns", "headers")), ((None,) * 3, ())):
+        try:
+            signature.bind(None, *arguments, **dict.fromkeys(names))
+            return bool(names)
+        except TypeError as error:
+            reason = error
+    raise StartError(
+        f"{where}: call{signature} cannot be called with (parameters, columns, headers): {reason}"
+    )
 
 
-def _check_metadata(metadata: Any, where: str) -> None:
-    if metadata is not None and not isinstance(metadata, dict):
+def _metadata(cls: type[Any], where: str) -> dict[str, Any] | None:
+    """Metadata as plain values, so that it can be written whenever it is asked for."""
+    metadata = getattr(cls, "Metadata", None)
+    if metadata is None:
+        return None
+    if not isinstance(metadata, dict):
         raise StartError(f"{where}: Metadata is {metadata!r}, expected a dict or None")
     try:
-        json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
+        return dict(json.loads(text.encode()))
+    except (TypeError, ValueError, RecursionError) as error:
         raise StartError(f"{where}: Metadata cannot be written as JSON: {error}") from None
 
 
 def _classes_of(module: ModuleType) -> Iterator[type[Any]]:
-    listed = set(getattr(module, "__all__", ()))
-    members = {name: member for name, member in vars(module).items() if inspect.isclass(member)}
-    for name, cls in members.items():
-        own = f"{cls.__module__}.".startswith(f"{module.__name__}.") or name in listed
-        if own and _is_function(cls):
-            yield cls
+    try:
+        listed = list(getattr(module, "__all__", ()))
+        # through getattr, for names that the module makes when they are asked for
+        members = vars(module) | {name: getattr(module, name) for name in listed}
+        for name, cls in members.items():
+            if not issubclass(type(cls), type):
+                continue
+            own = f"{cls.__module__}.".startswith(f"{module.__name__}.") or name in listed
+            if own and _is_function(cls):
+                yield cls
+    except BaseException as error:
+        what = f"function module {module.__name__!r} cannot be inspected"
+        raise _authors_failure(what, error) from None
 
 
 def _is_function(cls: type[Any]) -> bool:
@@ -136,10 +165,8 @@ def _import(name: str) -> ModuleType:
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, name):
             raise StartError(f"function module {name!r} cannot be found") from None
-        raise StartError(
-            f"function module {name!r} cannot be imported: {type(error).__name__}: {error}",
-            trace=_authors_trace(error),
-        ) from None
+        what = f"function module {name!r} cannot be imported"
+        raise _authors_failure(what, error) from None
 
 
 def _on_load(cls: type[Any], ctx: LoadContext) -> None:
@@ -149,14 +176,17 @@ def _on_load(cls: type[Any], ctx: LoadContext) -> None:
     try:
         on_load(ctx)
     except BaseException as error:
-        raise StartError(
-            f"on_load of function {cls.Name!r} failed: {type(error).__name__}: {error}",
-            trace=_authors_trace(error),
-        ) from None
+        raise _authors_failure(f"on_load of function {cls.Name!r} failed", error) from None
 
 
 def _is_parent(missing: str | None, name: str) -> bool:
     return missing is not None and f"{name}.".startswith(f"{missing}.")
+
+
+def _authors_failure(what: str, error: BaseException) -> StartError:
+    """An exception of the author's code as one sentence, with the author's own traceback."""
+    text = " ".join(text_of(error).split())
+    return StartError(f"{what}: {name_of(error)}: {text}", trace=_authors_trace(error))
 
 
 def _authors_trace(error: BaseException) -> str:
@@ -167,4 +197,7 @@ def _authors_trace(error: BaseException) -> str:
         or "importlib" in frames.tb_frame.f_code.co_filename
     ):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames, limit=50))
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames, limit=50))
+    except BaseException:  # of an exception that cannot be written
+        return "".join(traceback.format_tb(frames, limit=50))

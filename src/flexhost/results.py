@@ -98,10 +98,14 @@ class Reading:
             return
         if error is not None and not self._complete:
             self._error = error
-        if self._stream is not None:
-            self._stream.close()
-        if self._joined is not None:
-            self._joined.close()
+        context = running.set(self.call)  # for what the author's `finally` logs
+        try:
+            if self._stream is not None:
+                self._stream.close()
+            if self._joined is not None:
+                self._joined.close()
+        finally:
+            running.reset(context)
         self._results.emit(
             ReadEnded(
                 call=self.call,
@@ -110,6 +114,7 @@ class Reading:
                 seconds=self._results.clock() - self._opened,
                 complete=self._complete,
                 error=self._error,
+                stream=self._stream is not None,
             )
         )
 
@@ -160,8 +165,9 @@ class Results:
     def drop(self, call: Call) -> None:
         """Forget a call. A stream that nobody began to read is closed, aside: that may block."""
         self._calls.pop(call.id, None)
-        if isinstance(call.data, Stream) and self._first_read(call):
-            unread = Reading(call, call.data, self)
+        data, call.data = call.data, None  # whoever still has the call has not its data
+        if isinstance(data, Stream) and self._first_read(call):
+            unread = Reading(call, data, self)
             with self._lock:
                 self._readings.add(unread)
             self._closers.submit(lambda: unread.close(Cancelled("nobody read the result in time")))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import defaultdict
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from flexhost import registry
 from flexhost.closers import Closers
@@ -35,36 +37,33 @@ _logger = logging.getLogger("flexhost")
 _LAST = 1.0
 
 
-def serve(loaded: Loaded) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process with status 1.
+def serve(loaded: Loaded) -> NoReturn:
+    """Serve until SIGTERM or SIGINT, then drain and end the process with status 0.
 
-    Raises StartError. Whatever the functions leave behind, the process ends soon after this.
+    A second signal ends it with status 1. Raises StartError.
     """
-    signals = _Signals()
-    status = 1
+    telemetry = Telemetry(_metrics(loaded.settings.server))
+    signals = _Signals(loaded.settings.server.drain_sec, telemetry)
     try:
-        _serve(loaded, signals)
-        status = 0
+        _serve(loaded, signals, telemetry)
     finally:
-        # threads that functions started and never ended must not hold the process
-        last = threading.Timer(_LAST, _leave, [status])
-        last.daemon = True
-        last.start()
+        telemetry.close(_LAST)
+    logging.shutdown()
+    leave(0)
 
 
-def _serve(loaded: Loaded, signals: _Signals) -> None:
+def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
     wanted = loaded.settings.server
     if wanted.stream_stall_sec and not connections.AVAILABLE:
         raise SettingsError("[server] stream_stall_sec needs /proc/self/fd, which is not here")
-    metrics = _metrics(wanted)
+    metrics = telemetry.metrics
     closers = Closers(wanted.task_close_threads)
-    telemetry = Telemetry(metrics)
     executor = Threads(
         wanted.task_threads,
         wanted.task_queue_size,
-        closers,
         telemetry,
         max_abandoned=wanted.max_abandoned,
+        trim_every=wanted.malloc_trim_interval_sec,
     )
     results = Results(wanted.task_result_ttl_sec, closers, telemetry, reads=wanted.max_streams)
     host = Host(
@@ -105,18 +104,14 @@ def _serve(loaded: Loaded, signals: _Signals) -> None:
         )
         signals.wait()
         host.stop_accepting()
-        _logger.info("stopping within %g s", wanted.drain_sec)
+        telemetry.say(f"stopping within {wanted.drain_sec:g} s; a second signal ends it at once")
         host.drain(wanted.drain_sec)
     finally:
         host.close()
         ended = frontend.stop(_LAST)
         if http is not None:
             http.stop(_LAST)
-        telemetry.close(_LAST)
-    if not ended:
-        _logger.warning("stopped, with requests open that would not end")
-        _leave(0)  # pyarrow would wait for them, for ever if a client stopped reading
-    _logger.info("stopped")
+    telemetry.say("stopped" if ended else "stopped, with requests open that would not end")
 
 
 def _metrics(wanted: Server) -> Metrics | None:
@@ -154,32 +149,51 @@ class _Signals:
     """The first SIGTERM or SIGINT ends `wait`; the second ends the process with status 1.
 
     Before the functions are loaded there is nothing to drain: the first ends the process then.
-    The main thread reads from a socket that the system's own handler writes to: pyarrow's `wait`
-    keeps Python's handlers from running, and a signal that comes just before the main thread
-    begins to wait for a lock would go unnoticed.
+
+    A thread reads what the system's own handler writes into a socket. Python's handlers run only
+    between two steps of the main thread, which may be inside pyarrow or a function's import for
+    long, and one that comes just before it waits for a lock goes unnoticed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drain: float, telemetry: Telemetry) -> None:
         self.loaded = False
-        self._came = False
+        self._drain = drain
+        self._telemetry = telemetry
+        self._came = threading.Lock()
+        self._came.acquire()
         self._wakes, self._woken = socket.socketpair()
         self._wakes.setblocking(False)
         signal.set_wakeup_fd(self._wakes.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
+        for number in _STOPPING:
+            signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._read, name="signals", daemon=True).start()
 
     def wait(self) -> None:
-        while not self._came:
-            self._woken.recv(1)
+        self._came.acquire()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._came:
-            _leave(1)
+    def _read(self) -> None:
+        self._next()
         if not self.loaded:
-            _leave(0)
-        self._came = True
+            leave(0)
+        # for a function that never lets go of the interpreter: this needs no Python to end it
+        faulthandler.dump_traceback_later(self._drain + 3 * _LAST + 10, exit=True)
+        self._came.release()
+        self._next()
+        self._telemetry.close(_LAST)
+        leave(1)
+
+    def _next(self) -> None:
+        while self._woken.recv(1)[0] not in _STOPPING:
+            pass
 
 
-def _leave(status: int) -> None:
-    """End the process now. Handlers of the log write each line when it comes: none is lost."""
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now, whatever its threads do: the interpreter cannot be taken down under
+    functions that are at work in native code (measured: it aborts)."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
     os._exit(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import socket
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from dynaconf import Dynaconf
+from dynaconf.utils.parse_conf import parse_conf_data
 from msgspec import Meta
 
 from flexhost.errors import SettingsError
@@ -20,6 +22,9 @@ PREFIX = "GOODDATA_FLIGHT"
 
 # A description says what is expected; an error shows it to whoever wrote something else.
 Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
+HostName = Annotated[
+    str, Meta(pattern=r"^[^\s/?#@\[\]%]+$", description="a host name or an address, no URL")
+]
 Flag = Annotated[bool, Meta(description="true or false")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")]
 Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1")]
@@ -27,6 +32,13 @@ CountOr0 = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number f
 Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds from 0")]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 40, description="a number of bytes from 1")]
 Milliseconds = Annotated[int, Meta(ge=1, le=10**12, description="a whole number from 1")]
+LogKey = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!(timestamp|level|logger)$)\S+$",
+        description="a text without blanks, not timestamp, level or logger",
+    ),
+]
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
 Mapping = Annotated[dict[str, Text], Meta(description="a table of texts")]
 Method = Annotated[Literal["none", "token"], Meta(description='"none" or "token"')]
@@ -43,13 +55,16 @@ Exporter = Annotated[
 ]
 
 
+_USUAL = "EnumeratedTokenVerification"
+
+
 @dataclass(frozen=True)
 class Server:
     """Section [server]."""
 
     listen_host: Text = "127.0.0.1"
     listen_port: Port = 17001
-    advertise_host: Text = field(default_factory=socket.gethostname)
+    advertise_host: HostName = field(default_factory=socket.gethostname)
     advertise_port: Port | None = None
     use_tls: Flag = False
     use_mtls: Flag = False
@@ -58,7 +73,7 @@ class Server:
     tls_root_certificate: Text | None = None
     authentication_method: Method = "none"
     token_header_name: Text | None = None
-    token_verification: Text = "EnumeratedTokenVerification"  # noqa: S105  # a name, no secret
+    token_verification: Text = _USUAL
     task_threads: Count = 32
     task_queue_size: CountOr0 = 256
     task_close_threads: Count = 2
@@ -76,7 +91,7 @@ class Server:
     metrics_host: Text | None = None
     metrics_port: Port = 17101
     malloc_trim_interval_sec: Seconds = 30.0
-    log_event_key_name: Text = "event"
+    log_event_key_name: LogKey = "event"
     log_trace_keys: Mapping = field(default_factory=dict)
     otel_exporter_type: Exporter = "none"
     otel_service_name: Text | None = None
@@ -104,6 +119,7 @@ class Settings:
 
 _SECTIONS: dict[str, type[Any]] = {"server": Server, "flexfun": Flexfun}
 _OTHER_NAMES = {"flexconnect": "flexfun"}
+_KNOWN = [*_SECTIONS, *_OTHER_NAMES, "enumerated_tokens"]
 
 # A setting that asks for what is not there ends the start: the host would be open that was told to
 # be closed, or mute that was told to speak.
@@ -115,8 +131,11 @@ _NOT_SERVED = {
     "tls_root_certificate": "TLS",
     "authentication_method": "authentication",
     "token_header_name": "authentication",
+    "token_verification": "authentication",
     "otel_exporter_type": "tracing",
     "otel_service_name": "tracing",
+    "otel_service_namespace": "tracing",
+    "otel_service_instance_id": "tracing",
     "otel_extract_context": "tracing",
     "log_trace_keys": "tracing",
 }
@@ -144,8 +163,10 @@ _Sources = dict[str, dict[str, _Value]]
 def load(files: Iterable[str] = ()) -> Loaded:
     """Settings from these TOML files, in this order, and from the environment, which wins.
 
-    Key by key a later value replaces an earlier one, lists included: dynaconf would either join the
-    lists or drop the whole earlier section. Raises SettingsError.
+    Key by key a later value replaces an earlier one, lists included. dynaconf reads the values of
+    variables and carries all of it to the functions; what it does with files (join lists or drop
+    sections, pass over what is missing or has another ending, obey variables of its own) is left
+    out. Raises SettingsError.
     """
     sources: _Sources = {}
     for read in [*(_read_file(file) for file in files), _read_environment()]:
@@ -153,46 +174,89 @@ def load(files: Iterable[str] = ()) -> Loaded:
             sources.setdefault(section, {}).update(keys)
     for key, given in sources.get("enumerated_tokens", {}).items():
         raise _not_served(key, given, "authentication")
-    plain = {s.upper(): {k: v.value for k, v in keys.items()} for s, keys in sources.items()}
-    for other, section in _OTHER_NAMES.items():
-        plain[other.upper()] = plain.get(section.upper(), {})
-    return Loaded(_settings(sources), Dynaconf(loaders=[], core_loaders=[], **plain))
+    return Loaded(_settings(sources), _for_functions(sources))
+
+
+def _for_functions(sources: _Sources) -> Dynaconf:
+    everything = Dynaconf(settings_files=[], loaders=[], core_loaders=[], environments=False)
+    names = {section: section for section in sources} | _OTHER_NAMES
+    for name, section in names.items():
+        keys = {key: given.value for key, given in sources.get(section, {}).items()}
+        try:
+            everything.set(name, keys)
+            carried = set(everything.get(name)) == set(keys)
+        except Exception:
+            carried = False
+        if not carried:
+            where = next((given.source for given in sources[section].values()), "the settings")
+            raise SettingsError(
+                f"{where}: dynaconf keeps the name [{name}] for itself, take another"
+            )
+    return everything
 
 
 def _read_file(file: str) -> _Sources:
     try:
-        Path(file).read_bytes()  # dynaconf passes over a file that is not there
-        path = str(Path(file).absolute())
-        content = Dynaconf(settings_files=[path], core_loaders=["TOML"], loaders=[]).as_dict()
+        content = tomllib.loads(Path(file).read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from None
-    except Exception as error:
+    except ValueError as error:
         raise SettingsError(f"the settings file {file} is not TOML: {error}") from None
     return _sections(content, lambda section, key: file)
 
 
 def _read_environment() -> _Sources:
-    try:
-        content = Dynaconf(
-            envvar_prefix=PREFIX, loaders=["dynaconf.loaders.env_loader"], core_loaders=[]
-        ).as_dict()
-    except Exception as error:
-        raise SettingsError(f"a variable {PREFIX}_... cannot be read: {error}") from None
+    content: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if not name.startswith(f"{PREFIX}_"):
+            continue
+        section, parts, key = name.removeprefix(f"{PREFIX}_").partition("__")
+        try:
+            value = parse_conf_data(text, tomlfy=True)
+        except Exception as error:
+            raise SettingsError(f"the variable {name} cannot be read: {error}") from None
+        if parts:
+            content.setdefault(section.lower(), {})[key] = value
+        else:
+            _check_no_section_meant(name, section.lower())
+            content[section.lower()] = value
     return _sections(content, lambda section, key: f"{PREFIX}_{section}__{key}".upper())
 
 
+def _check_no_section_meant(variable: str, name: str) -> None:
+    """GOODDATA_FLIGHT_SERVER_USE_TLS would be passed over, and the host be open."""
+    for section in _KNOWN:
+        if name.startswith(f"{section}_") or name.startswith(f"_{section}"):
+            raise SettingsError(
+                f"{variable} is no setting: two underscores stand between section and setting, "
+                f"{PREFIX}_{section.upper()}__..."
+            )
+
+
 def _sections(content: dict[str, Any], source: Callable[[str, str], str]) -> _Sources:
+    """Raises SettingsError for a name that is nearly a section or a setting of the host."""
     sections: _Sources = {}
     for name, keys in content.items():
         written = name.lower()
         section = _OTHER_NAMES.get(written, written)
-        if isinstance(keys, dict):
-            sections.setdefault(section, {}).update(
-                {k.lower(): _Value(v, source(written, k), written) for k, v in keys.items()}
-            )
-        elif section in _SECTIONS:
-            where = source(written, "").rstrip("_")
-            raise SettingsError(f"{where}: {written} is {keys!r}, expected a section with keys")
+        where = source(written, "").rstrip("_")
+        if not isinstance(keys, dict):
+            if written in _KNOWN:
+                raise SettingsError(f"{where}: {written} is {keys!r}, expected a section with keys")
+            for known, cls in _SECTIONS.items():
+                if written in get_type_hints(cls):
+                    raise SettingsError(f"{where}: {written} stands outside of [{known}]")
+            continue
+        if near := written not in _KNOWN and difflib.get_close_matches(written, _KNOWN, 1, 0.8):
+            raise SettingsError(f"{where}: there is no section [{written}]; is it [{near[0]}]?")
+        given = {k.lower(): _Value(v, source(written, k), written) for k, v in keys.items()}
+        before = sections.setdefault(section, {})
+        both = before.get("functions"), given.get("functions")
+        before.update(given)
+        if all(both) and all(isinstance(one.value, list) for one in both if one):
+            # [flexfun] and [flexconnect] side by side: both are meant
+            listed = [name for one in both if one for name in one.value]
+            before["functions"] = given["functions"]._replace(value=listed)
     return sections
 
 
@@ -218,7 +282,7 @@ def _checked(key: str, given: _Value, hint: Any) -> Any:
     value, expected = given.value, _expected(hint)
     if type(None) in get_args(hint) and value in ("", None):
         return None
-    if "text" in expected and isinstance(value, (int, float)):
+    if expected.startswith(("a text", "a host")) and isinstance(value, (int, float)):
         # dynaconf reads a variable's 0123 as a number: its own text counts
         value = os.environ.get(given.source, str(value))
     try:
@@ -227,7 +291,7 @@ def _checked(key: str, given: _Value, hint: Any) -> Any:
         raise SettingsError(
             f"{given.source}: [{given.section}] {key} is {given.value!r}, expected {expected}"
         ) from None
-    if key in _NOT_SERVED and value not in (None, False, "none", {}):
+    if key in _NOT_SERVED and value not in (None, False, "none", {}, _USUAL):
         raise _not_served(key, given, _NOT_SERVED[key])
     return value
 

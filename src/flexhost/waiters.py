@@ -1,16 +1,13 @@
-"""Who is still waiting for a call.
+"""Who is still there: callers that wait for a call, and readers of a stream.
 
 Handlers wait without a timeout, since timed waits in thousands of handlers starve the workers; one
-thread looks for them whether their callers are still there.
+thread asks for them whether their callers have gone.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from flexhost.call import Call
+from collections.abc import Callable
 
 # Asking gRPC whether a caller left costs 20 to 75 µs: each is asked this often, in seconds.
 EVERY = 0.4
@@ -18,31 +15,32 @@ EVERY = 0.4
 
 class Waiters:
     def __init__(self) -> None:
-        self._waiters: set[_Waiter] = set()
+        self._waiters: set[Waiter] = set()
 
-    @contextmanager
-    def waiting(self, call: Call, gone: Callable[[], bool]) -> Iterator[None]:
-        """gone: whether the caller has left. It is never asked after this ends, because a request's
-        context must not be touched once its request is over."""
-        waiter = _Waiter(call, gone)
-        call.join()
+    def enter(self, gone: Callable[[], bool], left: Callable[[bool], object]) -> Waiter:
+        """gone: whether the caller has left; never asked after `leave` returned, because a
+        request's context must not be touched once its request is over.
+        left: called once, when the caller is found gone (True) or leaves by itself (False).
+        """
+        waiter = Waiter(self, gone, left)
         self._waiters.add(waiter)
-        try:
-            yield
-        finally:
-            self._waiters.discard(waiter)
-            waiter.leave()
+        return waiter
 
     def look(self, now: float) -> None:
-        """Callers who have gone wait no more."""
         for waiter in list(self._waiters):
             waiter.look(now)
 
+    def discard(self, waiter: Waiter) -> None:
+        self._waiters.discard(waiter)
 
-class _Waiter:
-    def __init__(self, call: Call, gone: Callable[[], bool]) -> None:
-        self._call = call
+
+class Waiter:
+    def __init__(
+        self, waiters: Waiters, gone: Callable[[], bool], left: Callable[[bool], object]
+    ) -> None:
+        self._waiters = waiters
         self._gone: Callable[[], bool] | None = gone
+        self._left = left
         self._due = 0.0
         self._lock = threading.Lock()
 
@@ -51,14 +49,18 @@ class _Waiter:
             return
         self._due = now + EVERY
         with self._lock:
-            if self._gone is not None and self._gone():
-                self._leave()
+            if self._gone is None or not self._gone():
+                return
+            self._gone = None
+        self._leave(found_gone=True)
 
     def leave(self) -> None:
+        """The caller waits no more. Any number of times."""
         with self._lock:
-            self._leave()
+            there, self._gone = self._gone is not None, None
+        if there:
+            self._leave(found_gone=False)
 
-    def _leave(self) -> None:
-        if self._gone is not None:
-            self._gone = None
-            self._call.leave()
+    def _leave(self, *, found_gone: bool) -> None:
+        self._waiters.discard(self)
+        self._left(found_gone)

@@ -129,7 +129,7 @@ def serving(
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     closers = Closers(2)
     results = Results(ttl, closers, events.put, reads=reads)
-    executor = Threads(threads, waiting, closers, events.put, max_abandoned=max_abandoned)
+    executor = Threads(threads, waiting, events.put, max_abandoned=max_abandoned)
     host = Host(
         executor,
         results,

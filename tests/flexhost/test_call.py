@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 
@@ -119,7 +120,7 @@ def test_the_outcome_is_told_once_and_before_anybody_who_waits_goes_on():
 
     call.run()
 
-    assert told == [(CallEnded(call), False)]
+    assert told == [(CallEnded(call, 3, 24), False)]
     assert call.ended.is_set()
 
 
@@ -166,3 +167,43 @@ def test_a_call_is_given_up_only_after_somebody_has_waited_for_it():
 
     call.leave()
     assert call.abandoned_by_all
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda self, headers, columns, parameters: (parameters, columns, headers),
+        lambda self, *, parameters, columns, headers: (parameters, columns, headers),
+        lambda self, p, c, h: (p, c, h),
+        lambda self, *all: all,
+        lambda self, parameters, columns, headers, more=1: (parameters, columns, headers),
+    ],
+)
+def test_arguments_are_passed_by_name_where_call_has_the_names(call):
+    seen = []
+
+    class Named(function(None)):
+        pass
+
+    Named.call = lambda self, *args, **names: (seen.append(call(self, *args, **names)), TABLE)[1]
+    Named.call.__signature__ = inspect.signature(call)
+
+    made(cls=Named).run()
+
+    assert seen == [({}, None, {})]
+
+
+def test_an_ended_call_keeps_its_arguments_no_longer():
+    class Large(dict):
+        pass
+
+    large = Large()
+    gone = weakref.ref(large)
+    call = Call(
+        describe(function(lambda *_: TABLE)), large, None, {}, deadline=9.0, emit=lambda e: None
+    )
+    del large
+
+    call.run()
+
+    assert gone() is None

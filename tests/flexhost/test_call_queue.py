@@ -53,8 +53,7 @@ def test_the_wait_that_is_told_grows_with_how_long_calls_run():
         queue.put(done)
         queue.take()
         done.seconds_run = 7.0
-        queue.close()
-        queue.take(done)
+        queue.done(done)
 
     assert queue.busy().retry_after > 10 * short
 
@@ -73,14 +72,11 @@ def test_a_worker_that_comes_back_frees_its_place():
     first = call()
     queue.put(first)
     queue.take()
-    back = threading.Thread(target=queue.take, args=[first])
-    back.start()
-    until(lambda: queue.running == 0)
+    assert queue.done(first)
 
     queue.put(call())
 
-    back.join(LONG)
-    assert queue.running == 1
+    assert queue.waiting == 1
 
 
 def test_workers_are_started_one_for_each_call_up_to_their_number():
@@ -95,9 +91,9 @@ def test_no_worker_is_started_for_a_call_that_an_idle_one_can_take():
     taken = []
 
     def work() -> None:
-        done = None
-        while (done := queue.take(done)) is not None:
-            taken.append(done)
+        while (one := queue.take()) is not None:
+            taken.append(one)
+            queue.done(one)
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -129,8 +125,13 @@ def test_a_worker_whose_call_was_given_up_leaves_and_another_takes_its_place():
 
     assert queue.give_up(stuck)
     assert queue.take() is next_
-    assert queue.take(stuck) is None
+    assert not queue.done(stuck)
     assert queue.running == 1
+
+
+def test_a_worker_for_whom_nothing_comes_is_told_so():
+    with pytest.raises(TimeoutError):
+        CallQueue(size=9, workers=1).take(timeout=0.01)
 
 
 def test_workers_of_a_closed_queue_leave_once_no_call_waits():
@@ -140,7 +141,8 @@ def test_workers_of_a_closed_queue_leave_once_no_call_waits():
     queue.close()
 
     assert queue.take() is last
-    assert queue.take(last) is None
+    assert queue.done(last)
+    assert queue.take() is None
 
 
 def test_shares_take_turns_however_many_calls_one_of_them_has():

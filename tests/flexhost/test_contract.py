@@ -61,6 +61,28 @@ def test_days_and_timestamps_at_midnight_are_cast_to_each_other():
     assert fit(column([midnight]), declared(pa.date32()), "f")["c"].to_pylist() == [DAY]
 
 
+def test_an_instant_may_be_told_in_another_zone():
+    noon = column([NOON], pa.timestamp("us", "America/New_York"))
+
+    fitted = fit(noon, declared(pa.timestamp("ms", "Europe/Prague")), "f")
+
+    assert fitted["c"][0].as_py() == noon["c"][0].as_py()
+
+
+def test_not_a_number_survives_a_cast_below_the_top():
+    fitted = fit(column([[1.5, float("nan")]], pa.list_(pa.float32())), LISTS, "f")
+
+    assert str(fitted["c"].to_pylist()) == "[[1.5, nan]]"
+
+
+LISTS = pa.schema([("c", pa.list_(pa.float64()))])
+
+
+@pytest.mark.parametrize("values", [[[], None], [[None]]])
+def test_a_list_of_nothing_fits_any_list(values):
+    assert fit(column(values), LISTS, "f")["c"].to_pylist() == values
+
+
 def test_not_a_number_survives_a_cast():
     fitted = fit(column([1.5, float("nan")]), declared(pa.float32()), "f")
 
@@ -85,6 +107,11 @@ def test_not_a_number_survives_a_cast():
         (column([{"a": 1}]), pa.struct([("b", pa.int64())])),
         (column([[1]]), pa.int64()),
         (column([DAY]), pa.time32("s")),
+        (column([NOON], pa.timestamp("us", "Europe/Prague")), pa.timestamp("us")),
+        (column([NOON], pa.timestamp("us")), pa.timestamp("us", "Europe/Prague")),
+        (column([NOON], pa.timestamp("us", "Europe/Prague")), pa.date32()),
+        (column([DAY]), pa.timestamp("us", "Europe/Prague")),
+        (column([[NOON]], pa.list_(pa.timestamp("us"))), pa.list_(pa.timestamp("us", "UTC"))),
     ],
     ids=lambda value: str(value) if isinstance(value, pa.DataType) else str(value.schema.types[0]),
 )
@@ -184,7 +211,17 @@ def test_a_table_as_declared_is_passed_on_without_a_copy():
 
 
 def test_a_schema_without_columns_keeps_the_rows():
-    assert fit(column([1, 2]), pa.schema([]), "f").num_columns == 0
+    fitted = fit(column([1, 2]), pa.schema([]), "f")
+
+    assert (fitted.num_columns, fitted.num_rows) == (0, 2)
+
+
+def test_field_metadata_is_the_declared_for_tables_and_streams():
+    ours = pa.schema([pa.field("c", pa.int64(), metadata={"unit": "m"})])
+    theirs = column([1]).cast(pa.schema([pa.field("c", pa.int64(), metadata={"unit": "km"})]))
+
+    for fitted in (fit(theirs, ours, "f"), fit(theirs.to_reader(), ours, "f")):
+        assert fitted.schema.field("c").metadata == {b"unit": b"m"}
 
 
 def test_two_thousand_columns_are_fitted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,10 @@ from flexhost.registry import describe
 from flexhost.settings import Flexfun, Server
 
 README = (ROOT / "README.md").read_text()
+
+
+WRITING = (ROOT / "docs" / "writing-functions.md").read_text()
+IMPORTS = "import pyarrow as pa\n\nfrom flexhost import FlexFun\n\n\n"
 
 
 def blocks(text, language):
@@ -34,6 +39,38 @@ def test_the_first_example_of_the_readme_prints_what_the_readme_says(tmp_path):
 
     assert [printed.stdout] == blocks(README, "text")
     assert len([line for line in source.splitlines() if line.strip()]) <= 12
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        blocks(README, "python")[0],
+        *blocks((ROOT / "docs/writing-functions.md").read_text(), "python"),
+    ],
+)
+def test_a_function_copied_from_the_docs_passes_the_checks_of_the_template(tmp_path, source):
+    copied = tmp_path / "src" / "flexfun" / "copied.py"
+    copied.parent.mkdir(parents=True)
+    head = (
+        ""
+        if "import pyarrow" in source
+        else "import pyarrow as pa\n\nfrom flexhost import FlexFun\n\n\n"
+    )
+    copied.write_text(head + source)
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
+    for check in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "-p", "flexfun"]):
+        files = [str(copied)] if check[0] == "ruff" else []
+        cwd = tmp_path / "src" if check[0] == "mypy" else tmp_path
+        config = ["--config-file", str(ROOT / "pyproject.toml")] if check[0] == "mypy" else []
+        done = subprocess.run(
+            [sys.executable, "-m", *check, *config, *files],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_readme_is_short():

@@ -10,7 +10,7 @@ import pyarrow.flight as fl
 import pytest
 from support import LONG, SCHEMA, Client, command, flight_code, function, serving, until
 
-from flexhost.errors import Internal
+from flexhost.errors import HostError, Internal
 from flexhost.events import CallEnded, Refused
 from flexhost.frontends import flight_wire
 
@@ -99,25 +99,57 @@ class Unspeakable(Exception):
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("lost the database"),
-        KeyError("k"),
-        SystemExit("enough"),
-        KeyboardInterrupt(),
-        GeneratorExit(),
-        MemoryError(),
-        StopIteration(),
-        Unspeakable(),
-        RuntimeError("a lone \ud800 surrogate"),
-        RuntimeError("\x00" * 10_000 + "é" * 10_000),
-        pa.ArrowKeyError("arrow"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_whatever_a_function_raises_fails_its_own_call_and_no_other(error):
-    with serving(raising(error), function(numbers, "fine"), threads=1) as client:
+class ClassFails(Exception):
+    __class__ = property(lambda self: 1 / 0)
+
+
+class NameFails(type):
+    __name__ = property(lambda cls: 1 / 0)
+
+
+class MetaFails(Exception, metaclass=NameFails):
+    pass
+
+
+class EverythingFails(BaseException):
+    def __getattribute__(self, name):
+        raise RuntimeError("no")
+
+
+class OddHostError(HostError):
+    code = "FOO"
+
+    def __init__(self):
+        pass
+
+
+class OddFlightError(fl.FlightServerError, metaclass=NameFails):
+    pass
+
+
+ODD = [
+    ClassFails(),
+    MetaFails(),
+    EverythingFails(),
+    OddHostError(),
+    OddFlightError("odd", b""),
+    RuntimeError("lost the database"),
+    KeyError("k"),
+    SystemExit("enough"),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+    MemoryError(),
+    StopIteration(),
+    Unspeakable(),
+    RuntimeError("a lone \ud800 surrogate"),
+    RuntimeError("\x00" * 10_000 + "é" * 10_000),
+    pa.ArrowKeyError("arrow"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))  # pytest itself trips over some of them
+def test_whatever_a_function_raises_fails_its_own_call_and_no_other(number):
+    with serving(raising(ODD[number]), function(numbers, "fine"), threads=1) as client:
         for _ in range(3):
             with pytest.raises(fl.FlightServerError) as told:
                 client.call()
@@ -161,6 +193,38 @@ def test_a_flight_error_of_the_function_passes_with_its_class_and_extra_info():
             client.call()
 
     assert error.value.extra_info == b'{"mine": 1}'
+
+
+@pytest.mark.parametrize("extra_info", [b"", b"x" * 5000])
+def test_a_flight_error_without_usable_extra_info_gets_ours(extra_info):
+    with serving(raising(fl.FlightUnavailableError("busy", extra_info))) as client:
+        with pytest.raises(fl.FlightUnavailableError, match="busy") as error:
+            client.call()
+
+    assert flight_code(error.value)[0] == 5
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda *_: pa.array(["x"]).cast(pa.int64()),
+        lambda *_: pa.RecordBatchReader.from_stream(failing_reader()),
+    ],
+    ids=["in the call", "of a reader from elsewhere"],
+)
+def test_an_arrow_error_of_the_function_says_nothing_about_the_arguments(call):
+    with serving(function(call)) as client, pytest.raises(fl.FlightServerError) as error:
+        client.call()
+
+    assert flight_code(error.value)[0] == 5
+
+
+def failing_reader():
+    def broken():
+        yield pa.record_batch({"n": [1]})
+        raise RuntimeError("broken")
+
+    return pa.RecordBatchReader.from_batches(SCHEMA, broken())
 
 
 def test_a_failure_in_mid_stream_reaches_the_client_as_a_coded_error():
@@ -320,4 +384,5 @@ def test_every_code_an_error_can_have_is_known_to_the_wire():
 
     from flexhost.errors import HostError
 
-    assert {cls.code for cls in kinds(HostError)} <= set(flight_wire.CODES)
+    ours = [cls for cls in kinds(HostError) if cls.__module__ == HostError.__module__]
+    assert {cls.code for cls in ours} <= set(flight_wire.CODES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from flexhost.executors.threads import Threads
 from flexhost.host import Host
 from flexhost.registry import Registry, describe
 from flexhost.results import Results
+from flexhost.waiters import EVERY, Waiters
 
 TABLE = pa.table({"n": [1]})
 
@@ -32,7 +34,7 @@ def hosting(closing):
         closers = Closers(1)
         results = Results(60.0, closers, lambda event: None)
         host = Host(
-            Threads(threads, waiting, closers, lambda event: None),
+            Threads(threads, waiting, lambda event: None),
             results,
             closers,
             deadline=deadline,
@@ -53,7 +55,7 @@ def here():
 def test_a_host_without_functions_is_not_ready():
     closers = Closers(1)
     host = Host(
-        Threads(1, 1, closers, print),
+        Threads(1, 1, print),
         Results(1.0, closers, print),
         closers,
         deadline=1.0,
@@ -121,8 +123,82 @@ def test_a_refused_call_leaves_nothing_behind(hosting):
 
     assert error.value.function == "first"
     assert host.at_work == 1
+    assert len(host._results) == 1
     release.set()
     assert host.wait(running, here)
+
+
+def test_a_call_that_was_told_and_still_runs_does_not_hold_up_a_drain(hosting):
+    release = threading.Event()
+    host = hosting(lambda *_: release.wait(LONG) and TABLE, deadline=0.05)
+    call = host.submit("first", {}, None, {})
+    assert host.wait(call, here)
+    begun = time.monotonic()
+
+    host.drain(LONG)
+
+    assert time.monotonic() - begun < LONG / 2
+    assert host.at_work == 1
+    release.set()
+
+
+def test_each_call_that_a_drain_ends_has_an_error_of_its_own(hosting):
+    release = threading.Event()
+    host = hosting(lambda *_: release.wait(LONG) and TABLE)
+    calls = [host.submit("first", {}, None, {}) for _ in range(3)]
+
+    host.drain(0.0)
+
+    assert [call.error.id for call in calls] == [call.id for call in calls]
+    release.set()
+
+
+def test_a_caller_is_never_asked_for_after_its_request_is_over():
+    asked = []
+    waiters = Waiters()
+    waiter = waiters.enter(lambda: asked.append(1) or False, lambda gone: None)
+    waiters.look(0.0)
+    waiters.look(EVERY)
+    assert len(asked) == 2
+
+    waiter.leave()
+    waiter.look(10 * EVERY)  # a look that began before
+
+    assert len(asked) == 2
+
+
+def test_leaving_waits_for_a_question_under_way():
+    asking, answer, left = threading.Event(), threading.Event(), threading.Event()
+
+    def gone():
+        asking.set()
+        answer.wait(LONG)
+        assert not left.is_set(), "asked for a request that was over"
+        return False
+
+    waiters = Waiters()
+    waiter = waiters.enter(gone, lambda gone: None)
+    look = threading.Thread(target=waiters.look, args=[0.0])
+    look.start()
+    assert asking.wait(LONG)
+    leave = threading.Thread(target=lambda: (waiter.leave(), left.set()))
+    leave.start()
+    answer.set()
+    look.join(LONG)
+    leave.join(LONG)
+
+    assert left.is_set()
+
+
+def test_a_caller_that_was_found_gone_leaves_once():
+    left = []
+    waiters = Waiters()
+    waiter = waiters.enter(lambda: True, left.append)
+
+    waiters.look(0.0)
+    waiter.leave()
+
+    assert left == [True]
 
 
 def test_a_host_with_nothing_to_do_drains_at_once(hosting):

@@ -139,7 +139,7 @@ def test_a_read_is_told_once_with_its_rows_bytes_and_time():
     reading.close()
     reading.close()
 
-    assert bench.told == [ReadEnded(call, 1, 8, 2.5, False, None)]
+    assert bench.told == [ReadEnded(call, 1, 8, 2.5, False, None, stream=True)]
     assert bench.results.open == []
 
 

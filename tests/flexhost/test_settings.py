@@ -96,6 +96,11 @@ def test_sections_of_the_author_reach_on_load(given):
         ("[flexfun]\nfunctions = ['a', '']", "functions is ['a', ''], expected a list of texts"),
         ("server = 5", "server is 5, expected a section with keys"),
         ("[server", "is not TOML: "),
+        ("listen_port = 5", "listen_port stands outside of [server]"),
+        ("[sever]\nlisten_port = 5", "there is no section [sever]; is it [server]?"),
+        ("[flexfuns]\nfunctions = []", "there is no section [flexfuns]; is it [flexfun]?"),
+        ("[server]\nadvertise_host = 'grpc://h:5'", "expected a host name or an address, no URL"),
+        ("[server]\nlog_event_key_name = 'level'", "not timestamp, level or logger"),
     ],
 )
 def test_a_wrong_file_is_named_with_key_value_and_what_is_expected(given, text, message):
@@ -114,6 +119,7 @@ def test_a_wrong_file_is_named_with_key_value_and_what_is_expected(given, text, 
         ("SERVER__TASK_THREAD", "5", "[server] has no setting 'task_thread'; did you mean"),
         ("FLEXFUN__FUNCTIONS", "a", "[flexfun] functions is 'a', expected a list"),
         ("SERVER", "5", "server is 5, expected a section"),
+        ("ENUMERATED_TOKENS", '["x"]', "enumerated_tokens is ['x'], expected a section"),
     ],
 )
 def test_a_wrong_variable_is_named(given, name, value, message):
@@ -122,7 +128,9 @@ def test_a_wrong_variable_is_named(given, name, value, message):
 
 
 def test_a_variable_that_dynaconf_cannot_read_is_a_settings_error(given):
-    with pytest.raises(SettingsError, match="GOODDATA_FLIGHT_... cannot be read: .*'x'"):
+    with pytest.raises(
+        SettingsError, match="variable GOODDATA_FLIGHT_SERVER__TASK_THREADS cannot be read: .*'x'"
+    ):
         given(SERVER__TASK_THREADS="@int x")
 
 
@@ -139,6 +147,8 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path):
         "[server]\nauthentication_method = 'token'",
         "[enumerated_tokens]\ntokens = ['secret']",
         "[server]\notel_exporter_type = 'otlp-grpc'",
+        "[server]\notel_service_namespace = 'n'",
+        "[server]\ntoken_verification = 'my.auth'",
     ],
 )
 def test_what_this_version_does_not_serve_is_not_passed_over(given, text):
@@ -154,6 +164,43 @@ def test_a_setting_that_switches_off_what_is_not_served_is_fine(given):
 
 def test_the_files_of_the_template_are_right():
     files = sorted(str(file) for file in (ROOT / "config").glob("*.toml"))
-    assert len(files) == 3
 
-    assert load(files).settings.flexfun.functions == ("flexfun.sample_function",)
+    assert load(files).settings.flexfun.functions
+
+
+@pytest.mark.parametrize("name", ["SERVER_USE_TLS", "FLEXFUN_FUNCTIONS"])
+def test_a_variable_with_the_wrong_underscores_is_not_passed_over(given, name):
+    with pytest.raises(SettingsError, match=f"GOODDATA_FLIGHT_{name} is no setting: two under"):
+        given(**{name: "true"})
+
+
+def test_a_file_may_have_any_name_and_dynaconfs_own_variables_do_not_matter(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENVIRONMENTS_FOR_DYNACONF", "true")
+    monkeypatch.setenv("SETTINGS_FILE_FOR_DYNACONF", "other.toml")
+    (tmp_path / "host.local.conf").write_text("[server]\nlisten_port = 9\n")
+    (tmp_path / "host.conf").write_text("[server]\nlisten_port = 5\n[my]\nn = 1\n")
+
+    loaded = load([str(tmp_path / "host.conf")])
+
+    assert loaded.settings.server.listen_port == 5
+    assert loaded.everything.my.n == 1
+
+
+def test_functions_of_both_sections_are_served(given):
+    both = '[flexfun]\nfunctions = ["a"]\n[flexconnect]\nfunctions = ["b"]\n'
+
+    assert given(both).settings.flexfun.functions == ("a", "b")
+
+
+def test_the_text_of_a_variable_counts_where_a_text_is_wanted(given):
+    assert given(SERVER__ADVERTISE_HOST="10.0").settings.server.advertise_host == "10.0"
+
+
+@pytest.mark.parametrize("name", ["env", "loaders", "secrets", "root_path", "preload", "my"])
+def test_a_section_of_the_author_is_carried_whole_or_refused(given, name):
+    try:
+        loaded = given(f"[{name}]\nurl = 'a'\n")
+    except SettingsError as error:
+        assert f"[{name}] is a name that dynaconf keeps" in str(error)  # noqa: PT017
+    else:
+        assert loaded.everything.get(name) == {"url": "a"}

@@ -14,6 +14,7 @@ import time
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
+import structlog
 from support import LONG, SCHEMA, Client, command, flight_code, function, serving, until
 
 from flexhost.errors import Cancelled
@@ -273,6 +274,50 @@ def test_a_stream_that_never_started_frees_its_slot():
         until(lambda: not client.results.open and client.frontend.under_way == 0)
 
 
+def test_a_stream_of_empty_batches_ends_with_its_reader():
+    closed, begun = threading.Event(), threading.Event()
+
+    def heartbeats():
+        try:
+            yield pa.record_batch({"n": [1]})
+            begun.set()
+            while not closed.is_set():
+                threading.Event().wait(0.01)
+                yield pa.record_batch({"n": pa.array([], pa.int64())})
+        finally:
+            closed.set()
+
+    made = function(lambda *_: pa.RecordBatchReader.from_batches(SCHEMA, heartbeats()))
+    with serving(made) as client:
+        reader = client.flight.do_get(client.ticket())
+        reader.read_chunk()
+        assert begun.wait(LONG)
+        reader.cancel()
+
+        assert closed.wait(LONG)
+        until(lambda: not client.results.open and client.frontend.under_way == 0)
+
+
+def test_the_slot_of_a_reader_who_left_is_free_although_the_function_works_on():
+    working, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        for n in range(3):
+            yield pa.record_batch({"n": [n]})
+        working.set()
+        go_on.wait(LONG)
+
+    made = function(lambda *_: pa.RecordBatchReader.from_batches(SCHEMA, slow()))
+    with serving(made) as client:
+        reader = client.flight.do_get(client.ticket())
+        reader.read_chunk()
+        assert working.wait(LONG)
+        reader.cancel()
+
+        until(lambda: not client.results.open and client.frontend.under_way == 0)
+        go_on.set()
+
+
 def test_a_reader_that_stalls_is_cut_off():
     with serving(function(lambda *_: endless()), stall=0.3) as client:
         reader = client.flight.do_get(client.ticket())
@@ -402,6 +447,58 @@ def test_two_hundred_misbehaving_calls_cost_nothing_but_themselves(misbehave):
         assert len(client.results) == 1
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("worker") <= 2
+
+
+def test_an_expired_table_is_freed_although_its_worker_waits():
+    made = function(lambda *_: pa.table({"n": pa.array(range(1_000_000))}))
+    with serving(made, threads=2, ttl=0.0) as client:
+        before = pa.total_allocated_bytes()
+        for _ in range(4):
+            client.info(command())
+
+        until(lambda: len(client.results) == 0)
+        until(lambda: pa.total_allocated_bytes() - before < 1_000_000)
+
+
+def test_what_a_function_binds_to_its_context_is_gone_in_the_next_call():
+    seen = []
+
+    def call(parameters, columns, headers):
+        seen.append(structlog.contextvars.get_contextvars())
+        structlog.contextvars.bind_contextvars(tenant="acme")
+        return TABLE
+
+    with serving(function(call), threads=1) as client:
+        client.call()
+        client.call()
+
+    assert seen == [{}, {}]
+
+
+def test_two_cancels_that_never_end_hold_up_nothing():
+    stuck, closed = threading.Event(), threading.Event()
+
+    class Stuck(function(lambda *_: stuck.wait(LONG) and TABLE, "stuck")):
+        def cancel(self):
+            stuck.wait(LONG)
+
+    def rows():
+        try:
+            yield pa.record_batch({"n": [1]})
+        finally:
+            closed.set()
+
+    def begun(*_):
+        reader = pa.RecordBatchReader.from_batches(SCHEMA, rows())
+        reader.read_next_batch()
+        return reader
+
+    with serving(Stuck, function(begun), deadline=0.1, ttl=0.0) as client:
+        assert [Caller(client, "stuck").code() for _ in range(3)] == [100] * 3
+        client.info(command())
+
+        assert closed.wait(LONG)  # the stream that nobody read was closed
+        stuck.set()
 
 
 # --- fairness

@@ -131,6 +131,21 @@ def test_nulls_where_none_may_be_fail_at_any_depth(values, type_, nulls):
             list(fit(data, schema, "f"))
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None])),
+        pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array([None], pa.string())),
+    ],
+    ids=["dictionary", "runs"],
+)
+def test_nulls_that_stand_in_a_dictionary_or_in_runs_are_nulls(array):
+    schema = pa.schema([pa.field("c", array.type, nullable=False)])
+
+    with pytest.raises(FunctionFailed, match="declared not nullable"):
+        fit(pa.Table.from_arrays([array], schema=schema), schema, "f")
+
+
 def test_a_null_parent_of_a_required_child_is_fine():
     type_ = pa.struct([pa.field("a", pa.int64(), nullable=False)])
     table = pa.table({"c": pa.array([{"a": 1}, None], type_)})

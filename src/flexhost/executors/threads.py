@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 import time
 import traceback
 
+from flexhost import memory
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
-from flexhost.closers import Closers
 from flexhost.errors import Busy
 from flexhost.events import Emit, WorkerAbandoned
 
@@ -19,15 +20,22 @@ class Threads:
     work for it. The threads are daemons: a function that never returns cannot hold the process.
 
     max_abandoned: threads stuck in late calls that are replaced; one more keeps its place.
+    trim_every:    seconds after which an idle thread gives freed memory back; 0 for never.
     """
 
     def __init__(
-        self, threads: int, waiting: int, closers: Closers, emit: Emit, *, max_abandoned: int = 16
+        self,
+        threads: int,
+        waiting: int,
+        emit: Emit,
+        *,
+        max_abandoned: int = 16,
+        trim_every: float = 0.0,
     ) -> None:
         self._queue = CallQueue(waiting, threads)
-        self._closers = closers
         self._emit = emit
         self._max_abandoned = max_abandoned
+        self._trim_every = trim_every
         self._abandoned: set[Call] = set()
 
     @property
@@ -59,7 +67,9 @@ class Threads:
         """The call leaves the queue, or its function is asked to cancel: aside, for that may
         block."""
         if not self._queue.discard(call):
-            self._closers.submit(call.ask_to_cancel)
+            # a thread of its own for each, of which there are no more than running calls: one
+            # that never ends must not hold up another
+            threading.Thread(target=call.ask_to_cancel, name="cancel", daemon=True).start()
 
     def abandon(self, call: Call) -> None:
         """The thread of this call is stuck: tell where, and put another into its place. It leaves
@@ -88,7 +98,17 @@ class Threads:
                 raise Busy(f"no thread can be started: {error}", bound="task_threads") from None
 
     def _work(self) -> None:
-        call: Call | None = None
-        while (call := self._queue.take(call)) is not None:
-            call.run()
+        while True:
+            try:
+                call = self._queue.take(self._trim_every or None)
+            except TimeoutError:
+                memory.give_back()  # this thread's part of what was freed: nobody else can
+                continue
+            if call is None:
+                return
+            # in a context of its own: what a function binds there is not for the next one
+            contextvars.Context().run(call.run)
             self._abandoned.discard(call)
+            if not self._queue.done(call):
+                return
+            del call  # or its data would live for as long as this thread waits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import socket
 import sys
@@ -17,7 +18,16 @@ import pyarrow.flight as fl
 
 from flexhost.batches import size_of
 from flexhost.call import Call
-from flexhost.errors import BadCall, BadRequest, Busy, HostError, Internal, NotOffered, StartError
+from flexhost.errors import (
+    BadCall,
+    BadRequest,
+    Busy,
+    HostError,
+    Internal,
+    NotOffered,
+    SettingsError,
+    StartError,
+)
 from flexhost.frontends import connections
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.flight_streams import Slots, stream
@@ -71,6 +81,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._command = command
         self._cut_off = cut_off
         self._error_detail = error_detail
+        try:
+            fl.Location(_uri(advertise[0], advertise[1] or 1))
+        except (ValueError, pa.ArrowException):
+            raise SettingsError(
+                f"advertise_host is {advertise[0]!r}, expected a host name or an address"
+            ) from None
         _try_to_bind(*listen)
         try:
             super().__init__(
@@ -125,7 +141,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             except BaseException:
                 self._rpcs.leave()
                 raise
-            return stream(reading, self._rpcs, self.errors, whole=cut is None)
+            watch = functools.partial(self._host.watch, gone=context.is_cancelled)
+            return stream(reading, self._rpcs, watch, self.errors, whole=cut is None)
 
     @property
     def under_way(self) -> int:
@@ -157,9 +174,17 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         else:
             return
         # an error may be kept with its call, and its frames would keep this request
-        told.__traceback__ = None
-        id_ = self._host.refused(told, request)
-        raise wire.flight_error(told, id_, detail=self._error_detail, in_stream=in_stream) from None
+        told.__traceback__ = told.__context__ = None
+        # no name for what is raised: it would be in a frame that it keeps itself
+        raise self._told(told, request, in_stream=in_stream) from None
+
+    def _told(self, error: HostError, request: str, *, in_stream: bool) -> fl.FlightError:
+        id_ = self._host.refused(error, request)
+        try:
+            return wire.flight_error(error, id_, detail=self._error_detail, in_stream=in_stream)
+        except Exception as broken:  # over words that the function chose
+            untold = Internal("an error could not be told", trace=repr(type(broken)))
+            return wire.flight_error(untold, self._host.refused(untold, request))
 
     def refuse_early(self, method: fl.FlightMethod, headers: Headers) -> None:
         """Refuse what would be refused anyway while that is cheapest. Raises a Flight error."""
@@ -237,12 +262,29 @@ def _try_to_bind(host: str, port: int) -> None:
 
     Raises StartError.
     """
+    failed: OSError | None = None
+    bound = 0
     try:
         found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(address)
-    except OSError as error:
-        cause = error.strerror or str(error)
-        raise StartError(f"cannot listen on {host}:{port}: {cause}") from None
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(host, port, error) from None
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                trial.bind(address)
+                bound += 1
+        except OSError as error:
+            failed = error
+            if error.errno == errno.EADDRINUSE:
+                break
+    # a name may have addresses that are not there, as ::1 of localhost; but none that is taken
+    if failed is not None and (failed.errno == errno.EADDRINUSE or not bound):
+        raise _cannot_listen(host, port, failed)
+
+
+def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> StartError:
+    cause = getattr(error, "strerror", None) or str(error)
+    return StartError(f"cannot listen on {host}:{port}: {cause}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import pyarrow.flight as fl
 
 from flexhost.errors import Busy
 from flexhost.results import Reading
+from flexhost.waiters import Waiter
 
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions()
 
@@ -46,6 +48,9 @@ class Slots:
         self.leave()
 
 
+Watch = Callable[[Reading], Waiter]
+
+
 class AsFlightErrors(Protocol):
     """Turns errors of the host inside it into errors of the wire."""
 
@@ -55,18 +60,20 @@ class AsFlightErrors(Protocol):
 
 
 def stream(
-    reading: Reading, slots: Slots, errors: AsFlightErrors, *, whole: bool
+    reading: Reading, slots: Slots, watch: Watch, errors: AsFlightErrors, *, whole: bool
 ) -> fl.FlightDataStream:
     """What `do_get` returns for a reading, and a slot, that end with it.
 
+    watch: begins to look whether the reader has gone, until `leave`.
     whole: a table may be left to pyarrow, which then sends it without coming back to Python.
     """
-    if whole and reading.table is not None and not _has_dictionaries(reading.table):
+    if whole and reading.table is not None and not _may_change(reading.table):
         return _TableStream(reading, slots)
-    return fl.GeneratorStream(reading.schema, _Tables(reading, slots, errors), _IPC_OPTIONS)
+    tables = _Tables(reading, slots, watch, errors)
+    return fl.GeneratorStream(reading.schema, tables, _IPC_OPTIONS)
 
 
-def _has_dictionaries(table: pa.Table) -> bool:
+def _may_change(table: pa.Table) -> bool:
     """Whether dictionaries may change between the chunks of a table: pyarrow 19 then sends only the
     first, and the rows of the others arrive with wrong values."""
     return any(
@@ -94,17 +101,24 @@ class _Tables:
     Tables and not record batches, which break every dictionary column in a GeneratorStream.
     """
 
-    def __init__(self, reading: Reading, rpcs: Slots, errors: AsFlightErrors) -> None:
+    def __init__(self, reading: Reading, rpcs: Slots, watch: Watch, errors: AsFlightErrors) -> None:
         self._reading = reading
         self._rpcs = rpcs
+        self._watch = watch
         self._errors = errors
 
     def __iter__(self) -> _Tables:
         return self
 
     def __next__(self) -> pa.Table:
-        with self._errors("DoGet", in_stream=True):
-            return next(self._reading)
+        # only in here is it sure that the request, and so its context, is there; outside pyarrow
+        # writes, and sees by itself that the reader has gone
+        reader = self._watch(self._reading)
+        try:
+            with self._errors("DoGet", in_stream=True):
+                return next(self._reading)
+        finally:
+            reader.leave()
 
     def __del__(self) -> None:
         self._rpcs.leave()

@@ -183,7 +183,7 @@ def _error(
     as_class: type[fl.FlightError] | None = None,
 ) -> fl.FlightError:
     """A Flight error with its extra_info. The message is short enough already."""
-    number, flight_class = CODES[name]
+    number, flight_class = CODES.get(name, CODES["UNKNOWN"])
     info = {
         "msg": message,
         "detail": detail and _cut(detail, DETAIL_BYTES),
@@ -200,19 +200,19 @@ def _descriptor(command: bytes) -> str:
 def _passed_on(
     cause: fl.FlightError, error: HostError, id_: str, detail: bool, in_stream: bool
 ) -> fl.FlightError:
-    flight_class = type(cause)
-    if flight_class not in _FLIGHT_ERRORS or (
-        in_stream and flight_class is fl.FlightCancelledError
-    ):
-        flight_class = fl.FlightServerError
+    """What the function raised, with our own extra_info where it has none that can travel."""
+    kind = next((kind for kind in _FLIGHT_ERRORS if kind is type(cause)), fl.FlightServerError)
+    if in_stream and kind is fl.FlightCancelledError:
+        kind = fl.FlightServerError
     message = str(error) if detail else f"function {error.function!r} failed"
-    extra_info = cause.extra_info or b""
-    if len(extra_info) > EXTRA_INFO_BYTES or not detail:
-        extra_info = b""
-    return flight_class(f"{_cut(message, MESSAGE_BYTES)} [id {id_}]", extra_info)
+    told = _error(error.code, f"{_cut(message, MESSAGE_BYTES)} [id {id_}]", as_class=kind)
+    extra_info = bytes(cause.extra_info or b"")
+    if detail and 0 < len(extra_info) <= EXTRA_INFO_BYTES:
+        told.extra_info = extra_info
+    return told
 
 
-_FLIGHT_ERRORS = {
+_FLIGHT_ERRORS = (
     fl.FlightCancelledError,
     fl.FlightInternalError,
     fl.FlightServerError,
@@ -220,7 +220,7 @@ _FLIGHT_ERRORS = {
     fl.FlightUnauthenticatedError,
     fl.FlightUnauthorizedError,
     fl.FlightUnavailableError,
-}
+)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], data: bytes, what: str) -> Any:

@@ -13,8 +13,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flexhost.errors import StartError
+
+# Seconds that a connection may take until its first request is there.
+_FIRST_REQUEST = 5.0
+_MOST_CONNECTIONS = 200
 
 
 class Answer(NamedTuple):
@@ -73,8 +78,23 @@ def _config(by_path: Mapping[str, Page]) -> uvicorn.Config:
         timeout_keep_alive=5,
         ws="none",
         loop="asyncio",
-        http="h11",
+        http=_Patient,
     )
+
+
+class _Patient(H11Protocol):
+    """Closes a connection that asks for nothing, and does not take too many: open ones take file
+    descriptors, which Flight needs too. uvicorn waits for a first request without end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _MOST_CONNECTIONS:
+            transport.close()
+        self.loop.call_later(_FIRST_REQUEST, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 def _endpoint(page: Page) -> Callable[[Request], Response]:
@@ -89,7 +109,8 @@ def _endpoint(page: Page) -> Callable[[Request], Response]:
 def _bind(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        cause = error.strerror or str(error)
+        both = host == "::" and socket.has_dualstack_ipv6()  # every address, as Flight takes it
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
+    except (OSError, UnicodeError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
         raise StartError(f"cannot serve HTTP on {host}:{port}: {cause}") from None
