@@ -1,7 +1,7 @@
 """Too many callers: 2,000 over ten seconds, then bursts of 2,000 at once, on a host with 4 threads
 and a function of 50 ms. Prints a table; status 1 if a bound does not hold.
 
-    .venv/bin/python bench/load.py [--callers 2000] [--rounds 3]
+    .venv/bin/python bench/load.py [--callers 2000] [--rounds 9]
 
 A refusal in a burst is compared with a bare pyarrow server that raises in its handler, in turn,
 by the CPU time of the server (from /proc).
@@ -203,7 +203,7 @@ def burst(pid: int, port: int, callers: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--callers", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--as-client", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_client:
