@@ -41,32 +41,21 @@ def test_the_first_example_of_the_readme_prints_what_the_readme_says(tmp_path):
     assert len([line for line in source.splitlines() if line.strip()]) <= 12
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        blocks(README, "python")[0],
-        *blocks((ROOT / "docs/writing-functions.md").read_text(), "python"),
-    ],
-)
-def test_a_function_copied_from_the_docs_passes_the_checks_of_the_template(tmp_path, source):
-    copied = tmp_path / "src" / "flexfun" / "copied.py"
-    copied.parent.mkdir(parents=True)
-    head = (
-        ""
-        if "import pyarrow" in source
-        else "import pyarrow as pa\n\nfrom flexhost import FlexFun\n\n\n"
-    )
-    copied.write_text(head + source)
+def test_functions_copied_from_the_docs_pass_the_checks_of_the_template(tmp_path):
+    folder = tmp_path / "src" / "flexfun"
+    folder.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
+    for number, source in enumerate([blocks(README, "python")[0], *blocks(WRITING, "python")]):
+        text = source if "import pyarrow" in source else IMPORTS + source
+        (folder / f"copied{number}.py").write_text(text)
+
     for check in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "-p", "flexfun"]):
-        files = [str(copied)] if check[0] == "ruff" else []
-        cwd = tmp_path / "src" if check[0] == "mypy" else tmp_path
-        config = ["--config-file", str(ROOT / "pyproject.toml")] if check[0] == "mypy" else []
         done = subprocess.run(
-            [sys.executable, "-m", *check, *config, *files],
-            cwd=cwd,
-            env=env,
+            [sys.executable, "-m", *check, "--config-file", str(ROOT / "pyproject.toml")]
+            if check[0] == "mypy"
+            else [sys.executable, "-m", *check, str(folder)],
+            cwd=tmp_path / "src" if check[0] == "mypy" else tmp_path,
+            env={**os.environ, "MYPYPATH": str(ROOT / "src")},
             capture_output=True,
             text=True,
         )

@@ -180,13 +180,27 @@ def test_a_function_at_work_in_native_code_does_not_spoil_the_end(tmp_path):
 def test_the_lines_of_calls_before_a_second_signal_are_written(tmp_path):
     with process(tmp_path, SLOW) as host:
         client = Client(host.port())
+        waiting = threading.Thread(target=call_and_fail, args=[client])
+        waiting.start()
+        host.line("waits runs")  # so that the first signal alone does not end it
         for _ in range(20):
             client.info(command())
         host.process.send_signal(signal.SIGTERM)
+        until(lambda: refuses(client))
         host.process.send_signal(signal.SIGTERM)
-        _, text = host.ended()
+        waiting.join(LONG)
+        status, text = host.ended()
 
-    assert text.count('"event":"call"') == 20
+    assert status == 1
+    assert text.count('"outcome":"ok"') == 20
+
+
+def refuses(client):
+    try:
+        client.info(command())
+    except fl.FlightUnavailableError:
+        return True
+    return False
 
 
 def test_freed_memory_goes_back_to_the_system(tmp_path):
