@@ -192,7 +192,7 @@ def test_the_lines_of_calls_before_a_second_signal_are_written(tmp_path):
         status, text = host.ended()
 
     assert status == 1
-    assert text.count('"outcome":"ok"') == 20
+    assert text.count('"outcome":"ok"') >= 20
 
 
 def refuses(client):
