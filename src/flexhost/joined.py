@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from flexhost import batches
+from flexhost.affinity import on_every_core
 
 # Seconds that what came last waits for more to be joined with.
 GAP = 0.1
@@ -79,6 +80,7 @@ class Joined:
             self._changed.notify_all()
 
     def _take(self) -> None:
+        on_every_core()
         source, self._source = self._source, iter(())
         try:
             for batch in source:

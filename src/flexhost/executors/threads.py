@@ -9,6 +9,7 @@ import time
 import traceback
 
 from flexhost import memory
+from flexhost.affinity import on_every_core
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
 from flexhost.errors import Busy
@@ -98,6 +99,7 @@ class Threads:
                 raise Busy(f"no thread can be started: {error}", bound="task_threads") from None
 
     def _work(self) -> None:
+        on_every_core()  # it was started from a thread of gRPC
         while True:
             try:
                 call = self._queue.take(self._trim_every or None)

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as fl
 
+from flexhost.affinity import on_one_core
 from flexhost.batches import size_of
 from flexhost.call import Call
 from flexhost.errors import (
@@ -89,10 +90,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             ) from None
         _try_to_bind(*listen)
         try:
-            super().__init__(
-                _uri(*listen),
-                middleware={"call": _OnePerCall(self)},
-            )
+            with on_one_core():
+                super().__init__(_uri(*listen), middleware={"call": _OnePerCall(self)})
         except Exception as error:
             raise StartError(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from None
         self.location = fl.Location(_uri(advertise[0], advertise[1] or self.port))

@@ -10,11 +10,15 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.flight as fl
 
+from flexhost.affinity import on_every_core, on_first_core
+from flexhost.batches import size_of
 from flexhost.errors import Busy
 from flexhost.results import Reading
 from flexhost.waiters import Waiter
 
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions()
+# Bytes of a table from which on its thread may use every core.
+_LARGE = 16 << 20
 
 
 class Slots:
@@ -67,10 +71,18 @@ def stream(
     watch: begins to look whether the reader has gone, until `leave`.
     whole: a table may be left to pyarrow, which then sends it without coming back to Python.
     """
+    if reading.table is None or size_of(reading.table) >= _LARGE:
+        on_every_core()  # or one core would carry all large results; until the stream is dropped
     if whole and reading.table is not None and not _may_change(reading.table):
         return _TableStream(reading, slots)
     tables = _Tables(reading, slots, watch, errors)
     return fl.GeneratorStream(reading.schema, tables, _IPC_OPTIONS)
+
+
+def _back(thread: int) -> None:
+    """The thread of a request goes back to where it came from; another that drops it stays."""
+    if thread == threading.get_ident():
+        on_first_core()
 
 
 def _may_change(table: pa.Table) -> bool:
@@ -86,11 +98,13 @@ class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has n
     it never started to send; that closes the reading."""
 
     def __init__(self, reading: Reading, rpcs: Slots) -> None:
+        self._thread = threading.get_ident()
         self._reading = reading
         self._rpcs = rpcs
         super().__init__(reading.table, options=_IPC_OPTIONS)
 
     def __del__(self) -> None:
+        _back(self._thread)
         self._rpcs.leave()
         self._reading.close()
 
@@ -102,6 +116,7 @@ class _Tables:
     """
 
     def __init__(self, reading: Reading, rpcs: Slots, watch: Watch, errors: AsFlightErrors) -> None:
+        self._thread = threading.get_ident()
         self._reading = reading
         self._rpcs = rpcs
         self._watch = watch
@@ -121,5 +136,6 @@ class _Tables:
             reader.leave()
 
     def __del__(self) -> None:
+        _back(self._thread)
         self._rpcs.leave()
         self._reading.close()
