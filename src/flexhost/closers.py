@@ -1,4 +1,4 @@
-"""A few daemon threads for what may block: an author's `cancel`, and the `finally` of a stream."""
+"""A few daemon threads for what may block: an author's `finally` when a stream is closed aside."""
 
 from __future__ import annotations
 
