@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost.batches import size_of
+from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Fitted, Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult, name_of, text_of
 from flexhost.events import CallEnded, Emit
@@ -42,6 +43,7 @@ class Call:
     patience: seconds a call goes on with nobody waiting for it.
     share:    calls of different shares take turns in a queue.
     command:  the caller's own bytes, echoed to one who polls.
+    caller:   whose call it is: nobody else may read, poll or cancel it.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Call:
         patience: float = 0.0,
         share: str = "",
         command: bytes = b"",
+        caller: Caller = ANYONE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = new_id()
         self.function = function
+        self.caller = caller
         self.schema = function.select(columns)
         self.command = command
         self.deadline = deadline

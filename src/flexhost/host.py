@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from flexhost import memory
 from flexhost.call import Call
+from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
 from flexhost.errors import Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
@@ -126,6 +127,7 @@ class Host:
         *,
         poll: float = 0.0,
         command: bytes = b"",
+        caller: Caller = ANYONE,
     ) -> Call:
         """Accept a call. Whoever submits it must `wait` for it.
 
@@ -148,6 +150,7 @@ class Host:
                 patience=max(3 * poll, POLL_PATIENCE) if poll else 0.0,
                 share=self._share_of(parameters, headers) if self._share_of else "",
                 command=command,
+                caller=caller,
                 clock=self._clock,
             )
             self._results.add(call)

@@ -17,7 +17,7 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["function", "events", "memory", "ids", "batches", "affinity"],
+    ["function", "events", "memory", "ids", "batches", "affinity", "caller"],
     ["shares"],
     ["contract"],
     ["registry", "call", "health", "closers"],
