@@ -1,5 +1,13 @@
 """The names authors import."""
 
-from flexhost.function import FlexFun, LoadContext, ModuleHealthStatus
+from flexhost.function import CachePolicy, FlexFun, LoadContext, ModuleHealthStatus
+from flexhost.messages import DataSourceMessage, with_messages
 
-__all__ = ["FlexFun", "LoadContext", "ModuleHealthStatus"]
+__all__ = [
+    "CachePolicy",
+    "DataSourceMessage",
+    "FlexFun",
+    "LoadContext",
+    "ModuleHealthStatus",
+    "with_messages",
+]

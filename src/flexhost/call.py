@@ -10,20 +10,29 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from flexhost.batches import size_of
 from flexhost.caller import ANYONE, Caller
-from flexhost.contract import Fitted, Stream, fit
+from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult, name_of, text_of
 from flexhost.events import CallEnded, Emit
 from flexhost.function import Function, Headers, Instance
 from flexhost.ids import new_id
+from flexhost.kept import Kept
+from flexhost.source import Source, Sources
 
 # The call that this thread runs: log lines of the author's code carry its id.
 running: contextvars.ContextVar[Call | None] = contextvars.ContextVar("running", default=None)
+
+
+# What is known of the tables that functions returned.
+_sources = Sources()
+
+Data: TypeAlias = Kept | Stream
+# Keeps a table, its source, of this function.
+Keep: TypeAlias = Callable[[pa.Table, Source, str], Kept]
 
 
 class State(enum.Enum):
@@ -44,6 +53,8 @@ class Call:
     share:    calls of different shares take turns in a queue.
     command:  the caller's own bytes, echoed to one who polls.
     caller:   whose call it is: nobody else may read, poll or cancel it.
+    keep:     takes the table, when there is one, until the call is dropped.
+    cache:    "hit", "shared" or "miss", for a call whose function has a cache.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class Call:
         *,
         deadline: float,
         emit: Emit,
+        keep: Keep,
         patience: float = 0.0,
         share: str = "",
         command: bytes = b"",
@@ -70,7 +82,8 @@ class Call:
         self.patience = patience
         self.share = share
         self.state = State.WAITING
-        self.data: Fitted | None = None
+        self.cache: str | None = None
+        self.data: Data | None = None
         self.error: HostError | None = None
         self.ended = threading.Event()  # there is an outcome
         self.accepted_at = clock()
@@ -80,6 +93,7 @@ class Call:
         self.returned = False  # no thread is at work for it any more
         self.seconds_run = 0.0
         self.read = False
+        self.read_at: float | None = None  # when somebody had read all of its table
         self.awaited_by = 0
         self.last_awaited = math.inf  # nobody came to wait yet: whoever submitted it will
         self._arguments: dict[str, Any] | None = {
@@ -89,6 +103,7 @@ class Call:
         }
         self._instance: Instance | None = None
         self._emit = emit
+        self._keep = keep
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -108,10 +123,11 @@ class Call:
             instance = self.function.create()
             if self._started(instance):
                 if self.function.by_name:
-                    data = instance.call(**arguments)
+                    returned = instance.call(**arguments)
                 else:
-                    data = instance.call(*arguments.values())
-                self._end(State.FINISHED, fit(data, self.schema, self.function.name))
+                    returned = instance.call(*arguments.values())
+                if self.state is State.RUNNING:  # or nobody wants it any more
+                    self._end(State.FINISHED, self._kept(returned))
         except BaseException as error:  # SystemExit of a function must not cost us the thread
             self._end(State.FAILED, error=failure(error, self.function))
         finally:
@@ -120,9 +136,30 @@ class Call:
             self.seconds_run = self._clock() - started_at
             self.returned = True
 
+    def _kept(self, returned: Any) -> Data:
+        """Fitted, and within the budget if it is a table. Raises FunctionFailed and Busy."""
+        fitted = fit(returned, self.schema, self.function.name)
+        if isinstance(fitted, Stream):
+            if self.function.cache is None:
+                return fitted
+            fitted.close()
+            raise FunctionFailed(
+                f"function {self.function.name!r} has a Cache and returned a stream: only a "
+                "pyarrow.Table can be cached"
+            )
+        return self._keep(fitted, _sources.of(returned), self.function.name)
+
     def stop(self, error: HostError) -> bool:
         """End the call with this error. False when it had its outcome already."""
         return self._end(State.STOPPED, error=error)
+
+    def finish(self, table: Kept) -> bool:
+        """End the call with a table that another one made; see `Cache`. It is released with it."""
+        return self._end(State.FINISHED, table)
+
+    def fail(self, state: State, error: HostError) -> bool:
+        """End the call as another one ended that ran for it too."""
+        return self._end(state, error=error.copy())
 
     def ask_to_cancel(self) -> None:
         """Call the function's own `cancel`, once, if it is running. May block as long as that does.
@@ -139,7 +176,7 @@ class Call:
         running.set(self)
         what()
 
-    def result(self) -> Fitted:
+    def result(self) -> Data:
         """The data of a call that ended. Raises its error, and NoResult once it was dropped."""
         if self.error is not None:
             raise self.error.with_traceback(None)
@@ -171,9 +208,7 @@ class Call:
             self._instance = instance
             return True
 
-    def _end(
-        self, state: State, data: Fitted | None = None, error: HostError | None = None
-    ) -> bool:
+    def _end(self, state: State, data: Data | None = None, error: HostError | None = None) -> bool:
         with self._lock:
             won = self.state in (State.WAITING, State.RUNNING)
             if won:
@@ -187,10 +222,12 @@ class Call:
         if not won:
             if isinstance(data, Stream):
                 data.close()
+            elif data is not None:
+                data.release()
             return False
         try:
-            if isinstance(data, pa.Table):
-                self._emit(CallEnded(self, data.num_rows, size_of(data)))
+            if isinstance(data, Kept):
+                self._emit(CallEnded(self, data.rows, data.size))
             else:
                 self._emit(CallEnded(self, None, None))
         finally:

@@ -37,6 +37,7 @@ class CallQueue:
         self._typical = _SOONEST  # seconds that a call runs, lately
         self._told = self.busy()
         self._told_until = 0.0
+        self._wakes = 0
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
 
@@ -96,18 +97,20 @@ class CallQueue:
             self._typical += _NEWEST * (call.seconds_run - self._typical)
             return True
 
-    def take(self, timeout: float | None = None) -> Call | None:
+    def take(self) -> Call | None:
         """The next call, waiting for it. None: the queue is closed, and the worker leaves.
 
-        Raises TimeoutError when none came for so many seconds.
+        Raises InterruptedError when it waits and `wake` is called.
         """
         with self._changed:
+            wakes = self._wakes
             while not self._waiting:
                 if self._closed:
                     self._started -= 1
                     return None
-                if not self._changed.wait(timeout) and not self._waiting and not self._closed:
-                    raise TimeoutError
+                if wakes != self._wakes:
+                    raise InterruptedError
+                self._changed.wait()
             share, calls = self._shares.popitem(last=False)
             call, _ = calls.popitem(last=False)
             if calls:
@@ -115,6 +118,12 @@ class CallQueue:
             self._waiting -= 1
             self._running.add(call)
             return call
+
+    def wake(self) -> None:
+        """Interrupt the workers that wait for a call."""
+        with self._changed:
+            self._wakes += 1
+            self._changed.notify_all()
 
     def discard(self, call: Call) -> bool:
         """Take a call out. Whether it was still waiting."""

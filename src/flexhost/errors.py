@@ -22,6 +22,8 @@ StartError              the host cannot start (exit status 1)
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class HostError(Exception):
     """A failure of one request.
@@ -45,6 +47,13 @@ class HostError(Exception):
         self.reason = self.code.lower()
         self.id = ""
         self.function = ""
+
+    def copy(self) -> Self:
+        """The same failure, for another call."""
+        same = type(self).__new__(type(self))
+        same.args = self.args
+        same.__dict__.update(self.__dict__)
+        return same
 
 
 class BadCall(HostError):

@@ -59,5 +59,11 @@ class WorkerAbandoned(NamedTuple):
     stack: str
 
 
-Event = Refused | CallEnded | ReadEnded | WorkerAbandoned
+class Evicted(NamedTuple):
+    """A cached table of this function was dropped to make room."""
+
+    function: str
+
+
+Event = Evicted | Refused | CallEnded | ReadEnded | WorkerAbandoned
 Emit = Callable[[Event], None]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from flexhost import memory
+from flexhost.cache import Key, key_of
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
-from flexhost.errors import Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
+from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
 from flexhost.function import Headers
 from flexhost.ids import new_id
@@ -30,6 +32,8 @@ GRACE = 0.5
 POLL_PATIENCE = 10.0
 # Seconds that a stopping host waits for results that nobody came to read.
 UNREAD = 5.0
+# Bytes after which freed memory is given back at the next occasion, and seconds between two.
+MUCH, SOON = 32 << 20, 5.0
 
 
 class Executor(Protocol):
@@ -56,6 +60,9 @@ class Executor(Protocol):
 
     def abandon(self, call: Call) -> None:
         """The call is past its deadline and still runs: go on without what it holds."""
+
+    def give_back(self) -> None:
+        """Have freed memory given back by those who have it and are idle."""
 
     def close(self) -> None: ...
 
@@ -88,9 +95,12 @@ class Host:
         self._stall = stall
         self._trim_every = trim_every
         self._trim_at = clock() + trim_every
+        self._trimmed_at = -math.inf
+        self._freed = 0
         self._emit = emit
         self._clock = clock
         self._registry: Registry | None = None
+        self._caches = False  # whether a call may be answered without being run
         self._draining = False
         self._waiters = Waiters()
         self._open: set[Call] = set()  # accepted, and not yet out of the executor
@@ -117,6 +127,7 @@ class Host:
     def open(self, registry: Registry) -> None:
         """From now on calls are accepted."""
         self._registry = registry
+        self._caches = any(function.cache is not None for function in registry)
 
     def submit(
         self,
@@ -140,23 +151,32 @@ class Host:
         try:
             if self._draining:
                 raise ShuttingDown("this host is stopping and takes no new calls")
-            call = Call(
+            make = functools.partial(
+                Call,
                 function,
                 parameters,
                 columns,
                 headers,
                 deadline=self._clock() + self._deadline,
+                keep=self._results.retained.keep,
+                share=self._share_of(parameters, headers) if self._share_of else "",
+                clock=self._clock,
+            )
+            call = make(
                 emit=self._emit,
                 patience=max(3 * poll, POLL_PATIENCE) if poll else 0.0,
-                share=self._share_of(parameters, headers) if self._share_of else "",
                 command=command,
                 caller=caller,
-                clock=self._clock,
             )
             self._results.add(call)
             self._open.add(call)
             try:
-                self._executor.submit(call)
+                if function.cache is None:
+                    self._check_room()
+                    self._executor.submit(call)
+                else:
+                    key = key_of(function, parameters, columns, headers, caller.name)
+                    self._share(call, key, make)
             except HostError:
                 self._open.discard(call)
                 self._results.drop(call)
@@ -212,12 +232,23 @@ class Host:
     def overloaded(self) -> Busy | None:
         """The refusal that a call would get now, whoever's it is; None when it might not. Cheaper
         to ask than to be refused."""
-        return None if self._share_of else self._executor.refusal()
+        return None if self._share_of or self._caches else self._executor.refusal()
 
     def expires_at(self, call: Call) -> float:
         """When the result of an ended call goes, in seconds since the epoch."""
-        assert call.ended_at is not None
-        return time.time() + (call.ended_at + self._results.ttl - self._clock())
+        return time.time() + self._results.expires_at(call) - self._clock()
+
+    def invalidate(self, name: str, parameters: dict[str, Any] | None = None) -> int:
+        """Forget the cached tables of a function, so that its next calls run. How many there were.
+
+        parameters: only of calls whose parameters have these in them.
+
+        Raises UnknownFunction, BadCall, NotReady.
+        """
+        function = self.functions[name]
+        if function.cache is None:
+            raise BadCall(f"function {name!r} has no Cache")
+        return self._results.cache.invalidate(function, parameters)
 
     def forget(self, call: Call) -> None:
         """Drop a call whose outcome its caller has been told and cannot ask for again."""
@@ -254,6 +285,7 @@ class Host:
     def close(self) -> None:
         self._closed.set()
         self._executor.close()
+        self._results.close()
 
     def look(self, now: float) -> None:
         """Stop calls that are late or that nobody waits for, and forget what has expired."""
@@ -273,16 +305,49 @@ class Host:
             for reading in self._results.open:
                 if reading.stalled(now, self._stall):
                     self._closers.submit(reading.cut)
-        if self._trim_every and now >= self._trim_at:
-            self._trim_at = now + self._trim_every
-            self._closers.submit(memory.give_back)
+        self._trim(now)
+
+    def _check_room(self) -> None:
+        """Raises Busy while no result could be kept."""
+        if (full := self._results.retained.refusal()) is not None:
+            raise full
+
+    def _share(self, call: Call, key: Key, make: Callable[..., Call]) -> None:
+        """Start the execution that the call shares with its equals, unless there is one, or its
+        table. Raises Busy."""
+        execution = self._results.cache.join(call, key, lambda emit: make(emit=emit))
+        if execution is None:
+            return
+        self._open.add(execution)
+        try:
+            self._check_room()
+            self._executor.submit(execution)
+        except HostError as error:
+            self._open.discard(execution)
+            if self._results.cache.leave(call) is None:
+                execution.stop(error.copy())  # others came to share it meanwhile
+            raise
 
     def _stop(self, call: Call, error: HostError) -> bool:
         """Whether this ended the call."""
-        stopped = call.stop(error)
-        if stopped:
+        if not call.stop(error):
+            return False
+        if call.cache is None:
             self._executor.cancel(call)
-        return stopped
+        elif (execution := self._results.cache.leave(call)) is not None:
+            self._stop(execution, error.copy())  # nobody else needs it
+        return True
+
+    def _trim(self, now: float) -> None:
+        """Give memory back: now and then, and soon after much of it was freed."""
+        if not self._trim_every:
+            return
+        self._freed += self._results.retained.take_freed()
+        soon = self._freed >= MUCH and now >= self._trimmed_at + SOON
+        if soon or now >= self._trim_at:
+            self._trim_at, self._trimmed_at, self._freed = now + self._trim_every, now, 0
+            self._executor.give_back()
+            self._closers.submit(memory.give_back)
 
     def _watch(self) -> None:
         while not self._closed.wait(TICK):

@@ -1,8 +1,13 @@
-"""Gives freed memory back to the system."""
+"""How much memory there is, and giving back to the system what was freed."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +19,40 @@ def give_back() -> None:
     pa.default_memory_pool().release_unused()
     if _malloc_trim is not None:
         _malloc_trim(0)
+
+
+def available() -> int:
+    """Bytes that this process may use: what the machine has, or less by a limit of its container
+    (control groups, version 1 and 2) or of its own (`ulimit -v`)."""
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits()])
+
+
+def _limits() -> Iterator[int]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit
+    with contextlib.suppress(OSError):  # no Linux
+        yield from limits_of_groups(Path("/proc/self/cgroup").read_text())
+
+
+def limits_of_groups(groups: str, root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """groups: of a process, as the kernel writes them."""
+    for line in groups.splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            yield from _limits_of(root, group, "memory.max")
+        elif "memory" in controllers.split(","):
+            yield from _limits_of(root / "memory", group, "memory.limit_in_bytes")
+
+
+def _limits_of(root: Path, group: str, file: str) -> Iterator[int]:
+    """Of a group and all above it. Inside of a container its own may be the root."""
+    folder = root / group.lstrip("/")
+    for above in (folder, *folder.parents):
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            yield int((above / file).read_text())
+        if above == root:
+            return
 
 
 try:

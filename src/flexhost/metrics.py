@@ -13,7 +13,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from flexhost.call import Call
-from flexhost.events import CallEnded, Event, ReadEnded, Refused
+from flexhost.events import CallEnded, Event, Evicted, ReadEnded, Refused
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.host import Executor
 from flexhost.observability import outcome
@@ -40,6 +40,18 @@ class Metrics:
             "flexhost_refusals",
             "Refused requests by the bound or the error",
             ("reason",),
+            registry=registry,
+        )
+        self._cached = Counter(
+            "flexhost_cache_requests",
+            "Calls of functions with a cache: hit, shared or miss",
+            (*of, "result"),
+            registry=registry,
+        )
+        self._evictions = Counter(
+            "flexhost_cache_evictions",
+            "Cached tables that were dropped to make room",
+            of,
             registry=registry,
         )
         self._waiting = Histogram(
@@ -86,6 +98,21 @@ class Metrics:
             ),
             ("flexhost_requests_open", "Requests under way now", lambda: frontend.under_way),
             ("flexhost_results", "Calls that are kept, running or ended", lambda: len(results)),
+            (
+                "flexhost_retained_bytes",
+                "Memory of results, buffers that several use counted once",
+                lambda: results.retained.bytes,
+            ),
+            (
+                "flexhost_shared_bytes",
+                "Of flexhost_retained_bytes, what more than one result uses",
+                lambda: results.retained.shared,
+            ),
+            (
+                "flexhost_spilled_bytes",
+                "Results that were written to the spool",
+                lambda: results.retained.spilled,
+            ),
             ("flexhost_reads_open", "Results being read now", lambda: len(results.open)),
         ):
             Gauge(name, text, registry=self._registry).set_function(value)
@@ -99,6 +126,8 @@ class Metrics:
                 self._reading.labels(name).observe(event.seconds)
                 self._rows.labels(name).observe(event.rows)
                 self._bytes.labels(name).observe(event.bytes)
+            case Evicted(function=name):
+                self._evictions.labels(name).inc()
             case Refused(error=error):
                 self._refusals.labels(error.reason).inc()
 
@@ -109,6 +138,8 @@ class Metrics:
     def _count(self, call: Call) -> None:
         name = call.function.name
         self._calls.labels(name, outcome(call, call.error)).inc()
+        if call.cache is not None:
+            self._cached.labels(name, call.cache).inc()
         ended = call.ended_at or 0.0
         started = call.started_at
         if started is not None:

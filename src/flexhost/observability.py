@@ -143,6 +143,7 @@ def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
         "outcome": outcome(call, error),
         "waiting_sec": round((ended if started is None else started) - call.accepted_at, 6),
         "running_sec": None if started is None else round(ended - started, 6),
+        **({} if call.cache is None else {"cache": call.cache}),
         **more,
     }
     _write(at, fields, error)

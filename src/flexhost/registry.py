@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost.errors import StartError, UnknownFunction, name_of, text_of
-from flexhost.function import FlexFun, Function, LoadContext
+from flexhost.function import CachePolicy, FlexFun, Function, LoadContext
 
 
 class Registry:
@@ -93,6 +93,7 @@ def describe(cls: type[Any]) -> Function:
         create=create,
         by_name=_by_name(cls, where),
         metadata=_metadata(cls, where),
+        cache=_cache(cls, where),
         module=cls.__module__,
         file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
     )
@@ -115,6 +116,24 @@ def _by_name(cls: type[Any], where: str) -> bool:
     raise StartError(
         f"{where}: call{signature} cannot be called with (parameters, columns, headers): {reason}"
     )
+
+
+def _cache(cls: type[Any], where: str) -> CachePolicy | None:
+    policy = getattr(cls, "Cache", None)
+    if policy is None:
+        return None
+    if not isinstance(policy, CachePolicy):
+        raise StartError(f"{where}: Cache is {policy!r}, expected a CachePolicy or None")
+    returned = inspect.signature(cls.call).return_annotation
+    if inspect.isgeneratorfunction(cls.call) or _named(returned) == pa.RecordBatchReader.__name__:
+        raise StartError(f"{where}: call returns a stream, which cannot be cached: return a Table")
+    return policy
+
+
+def _named(annotation: Any) -> str:
+    """The bare name of a class in an annotation, which may be a text."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return text.strip("'\" ").rpartition(".")[2]
 
 
 def _metadata(cls: type[Any], where: str) -> dict[str, Any] | None:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 
 from flexhost.batches import size_of
+from flexhost.cache import Cache
 from flexhost.call import Call, failure, running
 from flexhost.closers import Closers
 from flexhost.contract import Stream
 from flexhost.errors import Busy, Cancelled, HostError, NoResult, ResultConsumed
 from flexhost.events import Emit, ReadEnded
 from flexhost.joined import Joined
+from flexhost.kept import Kept, Opened
+from flexhost.retained import Retained
 
 # Seconds between two looks at everything that is kept.
 EXPIRE_EVERY = 1.0
@@ -24,24 +27,33 @@ EXPIRE_EVERY = 1.0
 class Reading:
     """One read of a result. Whoever opened it closes it; any thread may, any number of times.
 
-    table: the data, when it is a table, which may be sent as it is. Iterating gives it in pieces,
-           and a stream table by table.
-    cut:   breaks the connection to the reader; for one that takes nothing more.
+    table:      the data, when it is a table, which may be sent as it is (`whole`). Iterating gives
+                it in pieces, and a stream table by table.
+    to_the_end: it matters whether all of it is taken: iterate.
+    cut:        breaks the connection to the reader; for one that takes nothing more.
     """
 
     def __init__(
         self,
         call: Call,
-        data: pa.Table | Stream,
+        data: Opened | Stream,
         results: Results,
         cut: Callable[[], object] | None = None,
     ) -> None:
         self.call = call
-        self.table = data if isinstance(data, pa.Table) else None
-        self.schema: pa.Schema = data.schema
-        self._stream = data if isinstance(data, Stream) else None
-        self._joined = Joined(data) if isinstance(data, Stream) else None
-        self._tables: Iterator[pa.Table] = self._joined or _chunks(data)
+        self.table: pa.Table | None = None
+        self._stream: Stream | None = None
+        self._joined: Joined | None = None
+        self._tables: Iterator[pa.Table]
+        if isinstance(data, Stream):
+            self.schema: pa.Schema = data.schema
+            self._stream = data
+            self._tables = self._joined = Joined(data)
+        else:
+            self.schema = data.table.schema
+            self.table, self._close_table = data
+            self._tables = _chunks(data.table)
+        self.to_the_end = results.after_read is not None
         self._results = results
         self._cut = cut
         self._opened = results.clock()
@@ -49,9 +61,6 @@ class Reading:
         self._rows = self._bytes = 0
         self._complete = False
         self._error: HostError | None = None
-        if self.table is not None:
-            self._rows, self._bytes = self.table.num_rows, size_of(self.table)
-            self._complete = True
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self
@@ -76,11 +85,17 @@ class Reading:
             self._error = failure(error, self.call.function)
             self._error.id, self._error.function = self.call.id, self.call.function.name
             raise self._error from None
-        if self._stream is not None:
-            self._rows += table.num_rows
-            self._bytes += size_of(table)
+        self._rows += table.num_rows
+        self._bytes += size_of(table)
         self._given_at = self._results.clock()
         return table
+
+    def whole(self) -> pa.Table:
+        """The table, for somebody who sends all of it."""
+        assert self.table is not None
+        self._rows, self._bytes = self.table.num_rows, size_of(self.table)
+        self._complete = True
+        return self.table
 
     def stalled(self, now: float, seconds: float) -> bool:
         """Whether the reader has taken nothing of what it was given last for so long."""
@@ -104,6 +119,11 @@ class Reading:
                 self._stream.close()
             if self._joined is not None:
                 self._joined.close()
+            if self.table is not None:
+                self.table, self._tables = None, iter(())
+                self._close_table()
+                if self._complete:
+                    self._results.was_read(self.call)
         finally:
             running.reset(context)
         self._results.emit(
@@ -120,9 +140,11 @@ class Reading:
 
 
 class Results:
-    """ttl:   seconds that a call is kept after it ended.
-    reads: that may be open at once.
-    clock: monotonic seconds.
+    """ttl:        seconds that a call is kept after it ended.
+    retained:   where the tables are, in `keep`.
+    reads:      that may be open at once.
+    after_read: seconds that a table is kept after somebody has read all of it; None for its ttl.
+    clock:      monotonic seconds.
     """
 
     def __init__(
@@ -131,12 +153,17 @@ class Results:
         closers: Closers,
         emit: Emit,
         *,
+        retained: Retained | None = None,
         reads: int = 256,
+        after_read: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.ttl = ttl
         self.emit = emit
         self.clock = clock
+        self.retained = retained or Retained()
+        self.cache = Cache(emit, clock)
+        self._ttl = ttl
+        self.after_read = after_read
         self._closers = closers
         self._max_reads = reads
         self._calls: dict[str, Call] = {}
@@ -165,8 +192,11 @@ class Results:
     def drop(self, call: Call) -> None:
         """Forget a call. A stream that nobody began to read is closed, aside: that may block."""
         self._calls.pop(call.id, None)
-        data, call.data = call.data, None  # whoever still has the call has not its data
-        if isinstance(data, Stream) and self._first_read(call):
+        with self._lock:
+            data, call.data = call.data, None  # whoever still has the call has not its data
+        if isinstance(data, Kept):
+            data.release()
+        elif data is not None and self._first_read(call):
             unread = Reading(call, data, self)
             with self._lock:
                 self._readings.add(unread)
@@ -183,15 +213,39 @@ class Results:
         if not call.ended.is_set():
             raise NoResult(f"call {call_id!r} has no result yet")
         data = call.result()
-        reading = Reading(call, data, self, cut)
+        opened = data if isinstance(data, Stream) else data.open()
+        reading = Reading(call, opened, self, cut)
+        try:
+            self._begin(reading, once=isinstance(data, Stream))
+        except HostError:
+            if isinstance(opened, Opened):
+                opened.close()
+            raise
+        return reading
+
+    def _begin(self, reading: Reading, *, once: bool) -> None:
+        call = reading.call
         with self._lock:
-            if call.read and isinstance(data, Stream):
-                raise ResultConsumed(f"the stream of call {call_id!r} was already read")
+            if call.read and once:
+                raise ResultConsumed(f"the stream of call {call.id!r} was already read")
             if len(self._readings) >= self._max_reads:
                 raise Busy(f"{len(self._readings)} results are being read", bound="max_streams")
             call.read = True
             self._readings.add(reading)
-        return reading
+
+    def was_read(self, call: Call) -> None:
+        """All of its table, by somebody."""
+        if call.read_at is None:
+            call.read_at = self.clock()
+
+    def expires_at(self, call: Call) -> float:
+        """When an ended call goes at the earliest, on the clock. Later answers are never sooner."""
+        assert call.ended_at is not None
+        if self.after_read is None or isinstance(call.data, Stream):
+            return call.ended_at + self._ttl
+        goes_at = self._goes_at(call, call.ended_at)
+        # somebody may read it all right now
+        return goes_at if call.read_at is not None else min(goes_at, self.clock() + self.after_read)
 
     def forget(self, reading: Reading) -> bool:
         """Whether the reading was open; it is not any more."""
@@ -206,8 +260,22 @@ class Results:
             return
         self._expire_at = now + EXPIRE_EVERY
         for call in list(self._calls.values()):
-            if call.ended_at is not None and now - call.ended_at >= self.ttl:
+            if call.ended_at is not None and now >= self._goes_at(call, call.ended_at):
                 self.drop(call)
+        self.cache.expire()
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.cache.close()
+        for call in list(self._calls.values()):
+            self.drop(call)
+        self.retained.close()
+
+    def _goes_at(self, call: Call, ended_at: float) -> float:
+        ends = ended_at + self._ttl
+        if self.after_read is None or call.read_at is None:
+            return ends
+        return min(ends, call.read_at + self.after_read)
 
     def _first_read(self, call: Call) -> bool:
         with self._lock:

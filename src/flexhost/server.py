@@ -11,9 +11,10 @@ import socket
 import sys
 import threading
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import registry
+from flexhost import memory, registry
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
 from flexhost.executors.threads import Threads
@@ -24,8 +25,10 @@ from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry
 from flexhost.results import Results
+from flexhost.retained import Retained
 from flexhost.settings import Loaded, Server
 from flexhost.shares import share_by
+from flexhost.spool import Spool
 
 if TYPE_CHECKING:
     from flexhost.frontends.http import HttpFrontend, Page
@@ -63,9 +66,15 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         wanted.task_queue_size,
         telemetry,
         max_abandoned=wanted.max_abandoned,
-        trim_every=wanted.malloc_trim_interval_sec,
     )
-    results = Results(wanted.task_result_ttl_sec, closers, telemetry, reads=wanted.max_streams)
+    results = Results(
+        wanted.task_result_ttl_sec,
+        closers,
+        telemetry,
+        retained=_retained(wanted, telemetry),
+        reads=wanted.max_streams,
+        after_read=wanted.release_after_read_sec,
+    )
     host = Host(
         executor,
         results,
@@ -76,42 +85,52 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         stall=wanted.stream_stall_sec,
         trim_every=wanted.malloc_trim_interval_sec,
     )
-    health = Health(lambda: executor.abandoned < wanted.max_abandoned)
-    http = _http(wanted, host, health, metrics)
-    frontend = FlightFrontend(
-        host,
-        (wanted.listen_host, wanted.listen_port),
-        (wanted.advertise_host, wanted.advertise_port or 0),
-        poll=loaded.settings.flexfun.polling_interval_ms / 1000,
-        rpcs=wanted.max_rpcs,
-        command=wanted.max_command_bytes,
-        cut_off=wanted.stream_stall_sec > 0,
-        error_detail=wanted.error_detail,
-    )
-    if metrics is not None:
-        metrics.watch(executor, results, frontend)
-    try:
-        context = LoadContext(loaded.everything, frontend.location, health)
-        functions = registry.load(loaded.settings.flexfun.functions, context)
-        signals.loaded = True
-        host.open(functions)
-        _logger.info(
-            "serving %s on %s:%s, advertised as %s",
-            ", ".join(function.name for function in functions) or "no function",
-            wanted.listen_host,
-            frontend.port,
-            frontend.location.uri.decode(),
+    with contextlib.closing(host):
+        health = Health(lambda: executor.abandoned < wanted.max_abandoned)
+        http = _http(wanted, host, health, metrics)
+        frontend = FlightFrontend(
+            host,
+            (wanted.listen_host, wanted.listen_port),
+            (wanted.advertise_host, wanted.advertise_port or 0),
+            poll=loaded.settings.flexfun.polling_interval_ms / 1000,
+            rpcs=wanted.max_rpcs,
+            command=wanted.max_command_bytes,
+            cut_off=wanted.stream_stall_sec > 0,
+            error_detail=wanted.error_detail,
         )
-        signals.wait()
-        host.stop_accepting()
-        telemetry.say(f"stopping within {wanted.drain_sec:g} s; a second signal ends it at once")
-        host.drain(wanted.drain_sec)
-    finally:
-        host.close()
-        ended = frontend.stop(_LAST)
-        if http is not None:
-            http.stop(_LAST)
+        if metrics is not None:
+            metrics.watch(executor, results, frontend)
+        try:
+            context = LoadContext(loaded.everything, frontend.location, health)
+            functions = registry.load(loaded.settings.flexfun.functions, context)
+            signals.loaded = True
+            host.open(functions)
+            _logger.info(
+                "serving %s on %s:%s, advertised as %s",
+                ", ".join(function.name for function in functions) or "no function",
+                wanted.listen_host,
+                frontend.port,
+                frontend.location.uri.decode(),
+            )
+            signals.wait()
+            host.stop_accepting()
+            telemetry.say(
+                f"stopping within {wanted.drain_sec:g} s; a second signal ends it at once"
+            )
+            host.drain(wanted.drain_sec)
+        finally:
+            ended = frontend.stop(_LAST)
+            if http is not None:
+                http.stop(_LAST)
     telemetry.say("stopped" if ended else "stopped, with requests open that would not end")
+
+
+def _retained(wanted: Server, telemetry: Telemetry) -> Retained:
+    """Raises StartError."""
+    budget = wanted.result_memory_bytes or memory.available() // 4
+    folder = None if wanted.result_spool_dir is None else Path(wanted.result_spool_dir)
+    limit = wanted.result_spool_bytes
+    return Retained(budget, Spool(limit, folder) if limit else None, telemetry)
 
 
 def _metrics(wanted: Server) -> Metrics | None:

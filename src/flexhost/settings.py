@@ -30,7 +30,8 @@ Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")
 Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1")]
 CountOr0 = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0")]
 Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds from 0")]
-Bytes = Annotated[int, Meta(ge=1, le=1 << 40, description="a number of bytes from 1")]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 50, description="a number of bytes from 1")]
+BytesOr0 = Annotated[int, Meta(ge=0, le=1 << 50, description="a number of bytes from 0")]
 Milliseconds = Annotated[int, Meta(ge=1, le=10**12, description="a whole number from 1")]
 LogKey = Annotated[
     str,
@@ -78,6 +79,10 @@ class Server:
     task_queue_size: CountOr0 = 256
     task_close_threads: Count = 2
     task_result_ttl_sec: Seconds = 60.0
+    release_after_read_sec: Seconds | None = None
+    result_memory_bytes: Bytes | None = None
+    result_spool_bytes: BytesOr0 = 16 << 30
+    result_spool_dir: Text | None = None
     max_rpcs: Count = 1024
     max_streams: Count = 256
     max_command_bytes: Bytes = 1 << 20

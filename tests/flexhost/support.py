@@ -27,11 +27,13 @@ from flexhost.frontends.flight import FlightFrontend
 from flexhost.host import Host
 from flexhost.registry import Registry, describe
 from flexhost.results import Results
+from flexhost.retained import Retained
 from flexhost.shares import share_by
 
 ROOT = Path(__file__).parents[2]
 LONG = 20.0  # seconds that nothing here takes: a test that waits so long has failed
 SCHEMA = pa.schema([("n", pa.int64())])
+KEEP = Retained().keep  # for calls without Results: keeps whatever comes
 
 
 def function(
@@ -124,11 +126,16 @@ def serving(
     max_abandoned: int = 16,
     fair: str = "",
     stall: float = 0.0,
+    retained: Retained | None = None,
+    after_read: float | None = None,
+    trim_every: float = 0.0,
     **options: Any,
 ) -> Iterator[Served]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     closers = Closers(2)
-    results = Results(ttl, closers, events.put, reads=reads)
+    results = Results(
+        ttl, closers, events.put, retained=retained, reads=reads, after_read=after_read
+    )
     executor = Threads(threads, waiting, events.put, max_abandoned=max_abandoned)
     host = Host(
         executor,
@@ -138,6 +145,7 @@ def serving(
         emit=events.put,
         share_of=share_by(fair) if fair else None,
         stall=stall,
+        trim_every=trim_every,
     )
     limit = getattr(sys, "tracebacklimit", None)
     frontend = FlightFrontend(
@@ -149,8 +157,8 @@ def serving(
         yield Served(frontend, host, executor, results, events)
     finally:
         host.drain(0)
-        host.close()
         ended = frontend.stop(LONG)
+        host.close()
         if limit is None:
             del sys.tracebacklimit
     assert ended, "requests were left over"

@@ -8,7 +8,7 @@ import weakref
 
 import pyarrow as pa
 import pytest
-from support import LONG, SCHEMA, function
+from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call, State, running
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, TimedOut
@@ -20,7 +20,9 @@ TABLE = pa.table({"n": [1, 2, 3]})
 
 def made(call=lambda *_: TABLE, emit=lambda event: None, hint=None, cls=None, **more):
     described = describe(cls or function(call))
-    return Call(described, {}, hint, {}, deadline=100.0, emit=emit, clock=lambda: 0.0, **more)
+    return Call(
+        described, {}, hint, {}, deadline=100.0, emit=emit, keep=KEEP, clock=lambda: 0.0, **more
+    )
 
 
 def test_a_call_that_ran_has_its_data():
@@ -29,7 +31,7 @@ def test_a_call_that_ran_has_its_data():
     call.run()
 
     assert call.state is State.FINISHED
-    assert call.result().equals(TABLE)
+    assert call.result().open().table.equals(TABLE)
 
 
 def test_the_first_outcome_wins():
@@ -200,7 +202,13 @@ def test_an_ended_call_keeps_its_arguments_no_longer():
     large = Large()
     gone = weakref.ref(large)
     call = Call(
-        describe(function(lambda *_: TABLE)), large, None, {}, deadline=9.0, emit=lambda e: None
+        describe(function(lambda *_: TABLE)),
+        large,
+        None,
+        {},
+        deadline=9.0,
+        emit=lambda e: None,
+        keep=KEEP,
     )
     del large
 

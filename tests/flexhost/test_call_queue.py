@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import LONG, function, until
+from support import KEEP, LONG, function, until
 
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
@@ -20,7 +21,7 @@ ANY = describe(function(lambda *_: pa.table({"n": [1]})))
 
 
 def call(share=""):
-    return Call(ANY, {}, None, {}, deadline=9.0, emit=lambda event: None, share=share)
+    return Call(ANY, {}, None, {}, deadline=9.0, emit=lambda event: None, keep=KEEP, share=share)
 
 
 def test_calls_are_taken_in_the_order_they_came():
@@ -129,9 +130,17 @@ def test_a_worker_whose_call_was_given_up_leaves_and_another_takes_its_place():
     assert queue.running == 1
 
 
-def test_a_worker_for_whom_nothing_comes_is_told_so():
-    with pytest.raises(TimeoutError):
-        CallQueue(size=9, workers=1).take(timeout=0.01)
+def test_a_worker_that_waits_can_be_woken_without_a_call():
+    queue = CallQueue(size=9, workers=1)
+    woken = threading.Event()
+
+    def wait():
+        with contextlib.suppress(InterruptedError):
+            queue.take()
+        woken.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    until(lambda: queue.wake() or woken.is_set())
 
 
 def test_workers_of_a_closed_queue_leave_once_no_call_waits():

@@ -8,7 +8,7 @@ import threading
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import LONG, SCHEMA, function
+from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call, State
 from flexhost.closers import Closers
@@ -37,7 +37,9 @@ class Stage:
         self.after_stop = []  # data that was got although the call was stopped before
         self.results = Results(TTL, CLOSERS, self.told.append, clock=lambda: 0.0)
         made = describe(function(self.call))
-        self.one = Call(made, {}, None, {}, deadline=1.0, emit=self.told.append, clock=lambda: 0.0)
+        self.one = Call(
+            made, {}, None, {}, deadline=1.0, emit=self.told.append, keep=KEEP, clock=lambda: 0.0
+        )
         self.results.add(self.one)
 
     def call(self, parameters, columns, headers):

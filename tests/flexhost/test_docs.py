@@ -12,6 +12,7 @@ import pytest
 from support import NUMBERS, ROOT, process, serving
 
 from flexfun.sample_function import SampleFlexFunction
+from flexhost.messages import KEY
 from flexhost.registry import describe
 from flexhost.settings import Flexfun, Server
 
@@ -79,6 +80,10 @@ def test_links_lead_somewhere(page):
         assert (path.parent / link).exists(), link
 
 
+# Settings whose page tells what is taken when they are not set.
+_MADE_AT_START = ("advertise_port", "result_memory_bytes", "result_spool_dir")
+
+
 def test_every_setting_stands_on_its_page_with_its_default():
     page = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.MULTILINE)
@@ -87,7 +92,7 @@ def test_every_setting_stands_on_its_page_with_its_default():
     assert sorted(name for name, _ in rows) == sorted(settings)
     for name, shown in rows:
         default = settings[name].default
-        if default is MISSING or name == "advertise_port":
+        if default is MISSING or name in _MADE_AT_START:
             continue
         expected = (
             {"none", "off"}
@@ -98,18 +103,23 @@ def test_every_setting_stands_on_its_page_with_its_default():
         assert shown in expected, name
 
 
-def test_the_functions_of_the_writing_page_can_be_called():
+def test_the_functions_of_the_writing_page_can_be_called(capsys):
     page = (ROOT / "docs" / "writing-functions.md").read_text()
     names = {}
     for block in blocks(page, "python"):
         exec(block, names)
     names["FromDatabase"].url = "db:1"
-    classes = [names[name] for name in ("Orders", "Numbers", "FromDatabase")]
+    classes = [names[name] for name in ("Orders", "Numbers", "FromDatabase", "Recent", "Daily")]
 
     with serving(*classes) as client:
         assert client.call("Orders").to_pydict() == {"region": ["EU"], "revenue": [1.5]}
         assert client.call("Numbers").num_rows == 1_000_000
         assert client.call("FromDatabase").to_pydict() == {"url": ["db:1"]}
+        assert b"no day is complete yet" in client.call("Recent").schema.metadata[KEY]
+        client.call("Daily", region="EU")
+        for source in blocks(page, "py"):
+            exec(source.replace("17001", str(client.frontend.port)))
+    assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
 
 
 def test_the_dev_servers_own_client_lists_and_calls(tmp_path):

@@ -9,12 +9,13 @@ import sys
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support import LONG, NUMBERS, SCHEMA, Client, free_port, function, process, until
+from support import KEEP, LONG, NUMBERS, SCHEMA, Client, free_port, function, process, until
 
 from flexhost.call import Call
 from flexhost.contract import fit
 from flexhost.errors import BadCall, FunctionFailed
 from flexhost.events import CallEnded, ReadEnded, Refused
+from flexhost.kept import Kept
 from flexhost.logs import JsonLines
 from flexhost.observability import Telemetry
 from flexhost.registry import describe
@@ -52,8 +53,8 @@ def access(caplog):
 
 def of(call):
     """The event of a call that ended."""
-    table = isinstance(call.data, pa.Table)
-    return CallEnded(call, *((call.data.num_rows, call.data.nbytes) if table else (None, None)))
+    table = isinstance(call.data, Kept)
+    return CallEnded(call, *((call.data.rows, call.data.size) if table else (None, None)))
 
 
 def ended(result):
@@ -62,7 +63,9 @@ def ended(result):
             raise result
         return result
 
-    made = Call(describe(function(call)), {}, None, {}, deadline=9.0, emit=lambda e: None)
+    made = Call(
+        describe(function(call)), {}, None, {}, deadline=9.0, emit=lambda e: None, keep=KEEP
+    )
     made.run()
     return made
 

@@ -6,7 +6,7 @@ import threading
 
 import pyarrow as pa
 import pytest
-from support import LONG, SCHEMA, function
+from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call
 from flexhost.closers import Closers
@@ -29,7 +29,14 @@ class Bench:
     def ended(self, result):
         described = describe(function(lambda *_: result() if callable(result) else result))
         call = Call(
-            described, {}, None, {}, deadline=9.0, emit=lambda e: None, clock=lambda: self.now
+            described,
+            {},
+            None,
+            {},
+            deadline=9.0,
+            emit=lambda e: None,
+            keep=self.results.retained.keep,
+            clock=lambda: self.now,
         )
         self.results.add(call)
         call.run()
@@ -113,7 +120,7 @@ def test_a_stream_has_one_reader():
 def test_a_call_that_is_not_over_has_no_result_yet():
     bench = Bench()
     described = describe(function(lambda *_: TABLE))
-    call = Call(described, {}, None, {}, deadline=9.0, emit=lambda e: None)
+    call = Call(described, {}, None, {}, deadline=9.0, emit=lambda e: None, keep=KEEP)
     bench.results.add(call)
 
     with pytest.raises(NoResult, match="no result yet"):

@@ -21,7 +21,6 @@ class Threads:
     work for it. The threads are daemons: a function that never returns cannot hold the process.
 
     max_abandoned: threads stuck in late calls that are replaced; one more keeps its place.
-    trim_every:    seconds after which an idle thread gives freed memory back; 0 for never.
     """
 
     def __init__(
@@ -31,13 +30,12 @@ class Threads:
         emit: Emit,
         *,
         max_abandoned: int = 16,
-        trim_every: float = 0.0,
     ) -> None:
         self._queue = CallQueue(waiting, threads)
         self._emit = emit
         self._max_abandoned = max_abandoned
-        self._trim_every = trim_every
         self._abandoned: set[Call] = set()
+        self._trims = 0  # times that freed memory was asked for
 
     @property
     def waiting(self) -> int:
@@ -87,6 +85,12 @@ class Threads:
         if call.returned:
             self._abandoned.discard(call)
 
+    def give_back(self) -> None:
+        """Each idle thread gives back its part of what was freed, since nobody else can; each
+        other one when it has ended its call."""
+        self._trims += 1
+        self._queue.wake()
+
     def close(self) -> None:
         self._queue.close()
 
@@ -100,11 +104,14 @@ class Threads:
 
     def _work(self) -> None:
         on_every_core()  # it was started from a thread of gRPC
+        trims = self._trims
         while True:
+            if trims != self._trims:
+                trims = self._trims
+                memory.give_back()
             try:
-                call = self._queue.take(self._trim_every or None)
-            except TimeoutError:
-                memory.give_back()  # this thread's part of what was freed: nobody else can
+                call = self._queue.take()
+            except InterruptedError:
                 continue
             if call is None:
                 return

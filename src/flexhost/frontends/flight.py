@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.affinity import on_one_core
-from flexhost.batches import size_of
 from flexhost.call import Call
+from flexhost.contract import Stream
 from flexhost.errors import (
     BadCall,
     BadRequest,
@@ -40,12 +40,12 @@ _SERVED = {
     fl.FlightMethod.GET_SCHEMA,
     fl.FlightMethod.GET_FLIGHT_INFO,
     fl.FlightMethod.DO_GET,
+    fl.FlightMethod.DO_ACTION,
+    fl.FlightMethod.LIST_ACTIONS,
 }
 _MAY_COME = {
     fl.FlightMethod.DO_PUT: "DoPut",
     fl.FlightMethod.DO_EXCHANGE: "DoExchange",
-    fl.FlightMethod.DO_ACTION: "DoAction",
-    fl.FlightMethod.LIST_ACTIONS: "ListActions",
 }
 
 
@@ -141,7 +141,18 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
                 self._rpcs.leave()
                 raise
             watch = functools.partial(self._host.watch, gone=context.is_cancelled)
-            return stream(reading, self._rpcs, watch, self.errors, whole=cut is None)
+            whole = cut is None and not reading.to_the_end
+            return stream(reading, self._rpcs, watch, self.errors, whole=whole)
+
+    def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
+        with self.errors("ListActions"), self._rpcs:
+            return list(wire.ACTIONS.items())
+
+    def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
+        with self.errors("DoAction"), self._rpcs:
+            name, parameters = wire.decode_invalidate(action, self._command)
+            invalidated = self._host.invalidate(name, parameters)
+            return iter([wire.encode_invalidated(invalidated)])
 
     @property
     def under_way(self) -> int:
@@ -225,7 +236,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             raise
         if call.command:
             descriptor = fl.FlightDescriptor.for_command(call.command)
-        rows, size = (data.num_rows, size_of(data)) if isinstance(data, pa.Table) else (-1, -1)
+        rows, size = (-1, -1) if isinstance(data, Stream) else (data.rows, data.size)
         expires = datetime.fromtimestamp(self._host.expires_at(call), timezone.utc)
         endpoint = fl.FlightEndpoint(
             wire.encode_ticket(call.id), [self.location], pa.scalar(expires, _NANOSECONDS)

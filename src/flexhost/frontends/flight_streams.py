@@ -101,7 +101,7 @@ class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has n
         self._thread = threading.get_ident()
         self._reading = reading
         self._rpcs = rpcs
-        super().__init__(reading.table, options=_IPC_OPTIONS)
+        super().__init__(reading.whole(), options=_IPC_OPTIONS)
 
     def __del__(self) -> None:
         _back(self._thread)

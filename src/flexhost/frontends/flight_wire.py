@@ -7,9 +7,10 @@ import difflib
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.flight as fl
 
-from flexhost.errors import BadCall, Busy, Cancelled, FunctionFailed, HostError
+from flexhost.errors import BadCall, Busy, Cancelled, FunctionFailed, HostError, NotOffered
 from flexhost.function import Function
 
 RETRY_HERE = 0x1_0000
@@ -38,6 +39,14 @@ CODES: dict[str, tuple[int, type[fl.FlightError]]] = {
 POLLABLE = "x-quiver-pollable"
 RETRY, CANCEL = b"r:", b"c:"
 
+# Action → what ListActions says of it.
+INVALIDATE = "invalidate"
+ACTIONS = {
+    INVALIDATE: "Forget the cached results of a function, so that its next calls run. Body: JSON "
+    '{"functionName": str, "parameters": object?}, with parameters only of calls that have these. '
+    'Result: JSON {"invalidated": int}.'
+}
+
 # Errors travel in HTTP/2 trailers, the text twice; past 8 KB in all they are damaged (measured).
 MESSAGE_BYTES = 256
 DETAIL_BYTES = 512
@@ -53,12 +62,20 @@ class Invocation(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
+class _Invalidate(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of the action `invalidate`."""
+
+    functionName: str  # noqa: N815  # the name on the wire
+    parameters: dict[str, Any] | None = None
+
+
 class _Ticket(msgspec.Struct):
     task_id: str
 
 
 _invocation = msgspec.json.Decoder(Invocation)
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_invalidate = msgspec.json.Decoder(_Invalidate)
 _ticket = msgspec.json.Decoder(_Ticket)
 _to_json = msgspec.json.Encoder().encode
 
@@ -68,11 +85,15 @@ def command_of(descriptor: fl.FlightDescriptor, most: int) -> bytes:
     if descriptor.descriptor_type is not fl.DescriptorType.CMD:
         raise BadCall("the descriptor is a path, expected a command")
     command: bytes = descriptor.command
-    if len(command) > most:
-        error = BadCall(f"the command has {len(command)} bytes, at most {most} are taken")
+    _check_size(len(command), most, "command")
+    return command
+
+
+def _check_size(size: int, most: int, what: str) -> None:
+    if size > most:
+        error = BadCall(f"the {what} has {size} bytes, at most {most} are taken")
         error.reason = "max_command_bytes"
         raise error
-    return command
 
 
 def decode_poll(command: bytes) -> tuple[bytes, str] | None:
@@ -94,13 +115,16 @@ def decode_command(command: bytes) -> tuple[str, dict[str, Any], tuple[str, ...]
     if parameters is None:
         _refuse_misspelled(command)
         return invocation.functionName, {}, None
+    return invocation.functionName, parameters, _hint(parameters, "command")
+
+
+def _hint(parameters: dict[str, Any], what: str) -> tuple[str, ...] | None:
     if (columns := parameters.get("columns")) is None:
-        return invocation.functionName, parameters, None
+        return None
     try:
-        hint = tuple(msgspec.convert(columns, list[str]))
+        return tuple(msgspec.convert(columns, list[str]))
     except msgspec.ValidationError as error:
-        raise BadCall(f"the command's parameters.columns: {_reason(error)}") from None
-    return invocation.functionName, parameters, hint
+        raise BadCall(f"the {what}'s parameters.columns: {_reason(error)}") from None
 
 
 def decode_ticket(ticket: fl.Ticket) -> str:
@@ -110,6 +134,25 @@ def decode_ticket(ticket: fl.Ticket) -> str:
         raise BadCall(f"the ticket has {len(data)} bytes, at most {TICKET_BYTES} are taken")
     decoded: _Ticket = _decode(_ticket, data, "ticket")
     return decoded.task_id
+
+
+def decode_invalidate(action: fl.Action, most: int) -> tuple[str, dict[str, Any] | None]:
+    """Function name, parameters.
+
+    Raises NotOffered for another action, and BadCall: over `most` bytes, not JSON, a field that is
+    missing, unknown or of the wrong type.
+    """
+    if action.type != INVALIDATE:
+        raise NotOffered(f"there is no action {_cut(action.type, 64)!r}")
+    _check_size(action.body.size, most, "action's body")
+    body: _Invalidate = _decode(_invalidate, bytes(action.body), "action's body")
+    if body.parameters is not None:
+        _hint(body.parameters, "action's body")
+    return body.functionName, body.parameters
+
+
+def encode_invalidated(number: int) -> fl.Result:
+    return fl.Result(pa.py_buffer(_to_json({"invalidated": number})))
 
 
 def encode_ticket(call_id: str) -> fl.Ticket:

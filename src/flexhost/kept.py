@@ -1,0 +1,72 @@
+"""A table that is kept after its call ended, wherever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from flexhost.batches import size_of
+from flexhost.footprint import Footprint
+from flexhost.source import Source
+from flexhost.spool import File
+
+if TYPE_CHECKING:
+    from flexhost.retained import Retained
+
+
+class Opened(NamedTuple):
+    """A table for the time of a read. `close` is called once."""
+
+    table: pa.Table
+    close: Callable[[], None]
+
+
+class Kept:
+    """A table that somebody holds: a ticket, a cache. The last one to `release` it frees it.
+
+    rows, size: of the table; size in bytes of Arrow data.
+    cached:     one of those that hold it can do without: it goes when there is no other way.
+    """
+
+    def __init__(
+        self, table: pa.Table, source: Source | None, function: str, retained: Retained
+    ) -> None:
+        self.schema: pa.Schema = table.schema
+        self.rows: int = table.num_rows
+        self.size = size_of(table)
+        self.cached = False
+        self.writable = True  # as far as is known
+        self.source = source
+        self.function = function
+        self._retained = retained
+
+    @property
+    def gone(self) -> bool:
+        return not self._retained.has(self)
+
+    def hold(self) -> bool:
+        """Hold it once more. False when it is gone."""
+        return self._retained.hold(self)
+
+    def release(self) -> None:
+        self._retained.release(self)
+
+    def open(self) -> Opened:
+        """Raises NoResult when it is gone."""
+        return self._retained.open(self)
+
+
+class Copy:
+    """Where a table is, and how many use it there: its Kept, and each that reads it."""
+
+    def __init__(self, data: pa.Table | File, footprint: Footprint | None = None) -> None:
+        self.data = data
+        self.footprint = footprint
+        self.users = 1
+
+    @property
+    def table(self) -> pa.Table:
+        """Raises OSError and ArrowException."""
+        return self.data.read() if isinstance(self.data, File) else self.data

@@ -1,0 +1,40 @@
+"""Which tables functions keep for themselves: of a module, of a cache of their own."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import pyarrow as pa
+
+
+class Source:
+    """A table as a function returned it."""
+
+    def __init__(self, table: pa.Table, forget: Callable[[object], object]) -> None:
+        self._table = weakref.ref(table, forget)
+        self._returned = 1
+
+    def returned_again(self, table: pa.Table) -> bool:
+        again = self._table() is table
+        self._returned += again
+        return again
+
+    @property
+    def lives_on(self) -> bool:
+        """It came more than once and is still there: letting go of it would free nothing."""
+        return self._returned > 1 and self._table() is not None
+
+
+class Sources:
+    def __init__(self) -> None:
+        self._known: dict[int, Source] = {}
+
+    def of(self, table: pa.Table) -> Source:
+        """What is known of a table that a function has just returned."""
+        key = id(table)
+        source = self._known.get(key)
+        if source is None or not source.returned_again(table):
+            source = Source(table, lambda _: self._known.pop(key, None))
+            self._known[key] = source
+        return source
