@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench load soak docker clean
+.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench bench-results load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fix-staged: .venv/dev ## the same for the staged files, staged again
 
 bench: .venv/dev ## the first measurements, about a minute
 	$(BIN)/python bench/small_calls.py
+
+bench-results: .venv/dev ## results past the budget, many small ones, equal calls; two minutes
+	$(BIN)/python bench/results.py
 
 load: .venv/dev ## too many callers: paced, and in bursts; two minutes
 	$(BIN)/python bench/load.py

@@ -11,18 +11,17 @@ import base64
 import collections
 import itertools
 import json
-import os
 import random
-import subprocess
 import sys
+import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import pyarrow.flight as fl
 
-ROOT = Path(__file__).parents[1]
+from hosted import Hosted, hosted
+
 POLLABLE = [(b"x-quiver-pollable", b"1")]
 
 FUNCTIONS = '''
@@ -57,44 +56,17 @@ class Soaked(FlexFun):
 '''
 
 
-def host(folder: Path) -> tuple[subprocess.Popen[str], int, int]:
-    """The host, its Flight port and its metrics port."""
-    (folder / "soaked_functions.py").write_text(FUNCTIONS)
-    (folder / "soak.toml").write_text(
-        "[server]\nlisten_port = 0\ntask_threads = 8\ntask_queue_size = 16\nmax_streams = 32\n"
-        "task_result_ttl_sec = 2\nmalloc_trim_interval_sec = 1\nmetrics_host = '127.0.0.1'\n"
-        "metrics_port = 0\n[flexfun]\nfunctions = ['soaked_functions']\n"
-        "call_deadline_ms = 3000\npolling_interval_ms = 50\n"
-    )
-    (folder / "logging.ini").write_text(
-        "[loggers]\nkeys=root,calls\n[handlers]\nkeys=err\n[formatters]\nkeys=json\n"
-        "[logger_root]\nlevel=INFO\nhandlers=err\n"
-        "[logger_calls]\nlevel=CRITICAL\nqualname=flexhost.calls\nhandlers=\n"
-        "[handler_err]\nclass=StreamHandler\nargs=(sys.stderr,)\nformatter=json\n"
-        "[formatter_json]\nclass=flexhost.logs.JsonLines\n"
-    )
-    path = os.pathsep.join([str(folder), str(ROOT / "src")])
-    options = ["--config", "soak.toml", "--logging-config", "logging.ini"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flexhost", "start", *options],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    ports = []
-    while len(ports) < 2:
-        line = json.loads(process.stderr.readline())["event"]
-        head = line.split(": /metrics")[0].split(", advertised")[0]
-        ports.append(int(head.rsplit(":", 1)[1]))
-    threading.Thread(target=pass_on, args=[process.stderr], daemon=True).start()
-    return process, ports[1], ports[0]
-
-
-def pass_on(lines: object) -> None:
-    for line in lines:  # type: ignore[attr-defined]
-        print(line, end="", file=sys.stderr)
+SETTINGS = """
+task_threads = 8
+task_queue_size = 16
+max_streams = 32
+task_result_ttl_sec = 2
+malloc_trim_interval_sec = 1
+result_memory_bytes = 1_000_000
+[flexfun]
+call_deadline_ms = 3000
+polling_interval_ms = 50
+"""
 
 
 class Caller(threading.Thread):
@@ -173,27 +145,25 @@ class Caller(threading.Thread):
         return self.poll(client, cancel=True)
 
 
-def left_over(pid: int, metrics: int) -> dict[str, float]:
+def left_over(host: Hosted) -> dict[str, float]:
     """Threads, descriptors, memory, and what the host itself counts as open."""
-    page = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics").read().decode()
-    gauges = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[:1] != "#")
-    status = Path(f"/proc/{pid}/status").read_text().split("\n")
-    kib = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+    gauges = host.gauges()
     names = ("calls_waiting", "calls_running", "requests_open", "reads_open", "results")
+    more = ("retained_bytes", "spilled_bytes")
     return {
-        **{name: float(gauges[f"flexhost_{name}"]) for name in names},
-        "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
-        "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
-        "memory MiB": round(kib / 1024, 1),
+        **{name: gauges[name] for name in (*names, *more)},
+        "threads": host.count("task"),
+        "descriptors": host.count("fd"),
+        "memory MB": round(host.memory(), 1),
     }
 
 
-def settled(pid: int, metrics: int, like: dict[str, float] | None = None) -> dict[str, float]:
+def settled(host: Hosted, like: dict[str, float] | None = None) -> dict[str, float]:
     """What is left over once it changes no more, for at most 30 s."""
     end = time.monotonic() + 30
     while True:
         time.sleep(1)
-        now = left_over(pid, metrics)
+        now = left_over(host)
         idle = not any(now[name] for name in ("requests_open", "calls_running", "results"))
         few = like is None or now["threads"] <= like["threads"]
         if (idle and few) or time.monotonic() > end:
@@ -205,30 +175,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--callers", type=int, default=16)
     options = parser.parse_args()
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        process, port, metrics = host(Path(folder))
-        try:
-            counts: collections.Counter[str] = collections.Counter()
-            run(port, options.callers, 3, counts)  # all threads and pools exist now
-            before = settled(process.pid, metrics)
-            counts.clear()
-            run(port, options.callers, options.seconds, counts)
-            after = settled(process.pid, metrics, before)
-        finally:
-            process.terminate()
-            status = process.wait(60)
+    counts: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as folder, hosted(Path(folder), FUNCTIONS, SETTINGS) as host:
+        run(host.port, options.callers, 3, counts)  # all threads and pools exist now
+        before = settled(host)
+        counts.clear()
+        run(host.port, options.callers, options.seconds, counts)
+        after = settled(host, before)
     for what, count in sorted(counts.items()):
         print(f"{count:8} {what}")
     print("\n| | before | after |\n| --- | --- | --- |")
     for name in before:
         print(f"| {name} | {before[name]:g} | {after[name]:g} |")
-    problems = [name for name in before if name != "memory MiB" and after[name] > before[name]]
-    if after["memory MiB"] > before["memory MiB"] * 1.25 + 20:
+    problems = [name for name in before if name != "memory MB" and after[name] > before[name]]
+    if after["memory MB"] > before["memory MB"] * 1.25 + 20:
         problems.append("memory")
-    if status != 0:
-        problems.append(f"exit status {status}")
     print(f"\nleft over: {', '.join(problems)}" if problems else "\nnothing is left over")
     return 1 if problems else 0
 
