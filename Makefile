@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench bench-results load soak docker clean
+.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench bench-results fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: .venv/dev ## the first measurements, about a minute
 
 bench-results: .venv/dev ## results past the budget, many small ones, equal calls; two minutes
 	$(BIN)/python bench/results.py
+
+fuzz: .venv/dev ## 100,000 random and mutated requests; some minutes
+	FUZZ_REQUESTS=100000 $(BIN)/python -m pytest -q tests/flexhost/test_fuzz.py
 
 load: .venv/dev ## too many callers: paced, and in bursts; two minutes
 	$(BIN)/python bench/load.py
