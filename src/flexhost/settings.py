@@ -1,24 +1,21 @@
-"""Every setting of the host: one frozen value, filled by dynaconf and checked at start."""
+"""Every setting of the host: one frozen value, checked at start. `sources.py` finds the values."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import socket
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from dynaconf import Dynaconf
-from dynaconf.utils.parse_conf import parse_conf_data
 from msgspec import Meta
 
+from flexhost import sources
 from flexhost.errors import SettingsError
-
-PREFIX = "GOODDATA_FLIGHT"
+from flexhost.sources import Sources, Value
 
 # A description says what is expected; an error shows it to whoever wrote something else.
 Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
@@ -123,8 +120,7 @@ class Settings:
 
 
 _SECTIONS: dict[str, type[Any]] = {"server": Server, "flexfun": Flexfun}
-_OTHER_NAMES = {"flexconnect": "flexfun"}
-_KNOWN = [*_SECTIONS, *_OTHER_NAMES, "enumerated_tokens"]
+_KNOWN: dict[str, type[Any]] = {**_SECTIONS, "enumerated_tokens": object}
 
 # A setting that asks for what is not there ends the start: the host would be open that was told to
 # be closed, or mute that was told to speak.
@@ -153,124 +149,23 @@ class Loaded(NamedTuple):
     everything: Dynaconf
 
 
-class _Value(NamedTuple):
-    """A value and where an operator finds it: a file or a variable, and the section as written."""
-
-    value: Any
-    source: str
-    section: str
-
-
-# section → key → value, names in lower case
-_Sources = dict[str, dict[str, _Value]]
-
-
 def load(files: Iterable[str] = ()) -> Loaded:
     """Settings from these TOML files, in this order, and from the environment, which wins.
 
-    Key by key a later value replaces an earlier one, lists included. dynaconf reads the values of
-    variables and carries all of it to the functions; what it does with files (join lists or drop
-    sections, pass over what is missing or has another ending, obey variables of its own) is left
-    out. Raises SettingsError.
+    Raises SettingsError.
     """
-    sources: _Sources = {}
-    for read in [*(_read_file(file) for file in files), _read_environment()]:
-        for section, keys in read.items():
-            sources.setdefault(section, {}).update(keys)
-    for key, given in sources.get("enumerated_tokens", {}).items():
+    found = sources.read(files, {name: get_type_hints(cls) for name, cls in _KNOWN.items()})
+    for key, given in found.get("enumerated_tokens", {}).items():
         raise _not_served(key, given, "authentication")
-    return Loaded(_settings(sources), _for_functions(sources))
+    return Loaded(_settings(found), sources.for_functions(found))
 
 
-def _for_functions(sources: _Sources) -> Dynaconf:
-    everything = Dynaconf(settings_files=[], loaders=[], core_loaders=[], environments=False)
-    names = {section: section for section in sources} | _OTHER_NAMES
-    for name, section in names.items():
-        keys = {key: given.value for key, given in sources.get(section, {}).items()}
-        try:
-            everything.set(name, keys)
-            carried = set(everything.get(name)) == set(keys)
-        except Exception:
-            carried = False
-        if not carried:
-            where = next((given.source for given in sources[section].values()), "the settings")
-            raise SettingsError(
-                f"{where}: dynaconf keeps the name [{name}] for itself, take another"
-            )
-    return everything
-
-
-def _read_file(file: str) -> _Sources:
-    try:
-        content = tomllib.loads(Path(file).read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"the settings file {file} is not TOML: {error}") from None
-    return _sections(content, lambda section, key: file)
-
-
-def _read_environment() -> _Sources:
-    content: dict[str, Any] = {}
-    for name, text in os.environ.items():
-        if not name.startswith(f"{PREFIX}_"):
-            continue
-        section, parts, key = name.removeprefix(f"{PREFIX}_").partition("__")
-        try:
-            value = parse_conf_data(text, tomlfy=True)
-        except Exception as error:
-            raise SettingsError(f"the variable {name} cannot be read: {error}") from None
-        if parts:
-            content.setdefault(section.lower(), {})[key] = value
-        else:
-            _check_no_section_meant(name, section.lower())
-            content[section.lower()] = value
-    return _sections(content, lambda section, key: f"{PREFIX}_{section}__{key}".upper())
-
-
-def _check_no_section_meant(variable: str, name: str) -> None:
-    """GOODDATA_FLIGHT_SERVER_USE_TLS would be passed over, and the host be open."""
-    for section in _KNOWN:
-        if name.startswith(f"{section}_") or name.startswith(f"_{section}"):
-            raise SettingsError(
-                f"{variable} is no setting: two underscores stand between section and setting, "
-                f"{PREFIX}_{section.upper()}__..."
-            )
-
-
-def _sections(content: dict[str, Any], source: Callable[[str, str], str]) -> _Sources:
-    """Raises SettingsError for a name that is nearly a section or a setting of the host."""
-    sections: _Sources = {}
-    for name, keys in content.items():
-        written = name.lower()
-        section = _OTHER_NAMES.get(written, written)
-        where = source(written, "").rstrip("_")
-        if not isinstance(keys, dict):
-            if written in _KNOWN:
-                raise SettingsError(f"{where}: {written} is {keys!r}, expected a section with keys")
-            for known, cls in _SECTIONS.items():
-                if written in get_type_hints(cls):
-                    raise SettingsError(f"{where}: {written} stands outside of [{known}]")
-            continue
-        if near := written not in _KNOWN and difflib.get_close_matches(written, _KNOWN, 1, 0.8):
-            raise SettingsError(f"{where}: there is no section [{written}]; is it [{near[0]}]?")
-        given = {k.lower(): _Value(v, source(written, k), written) for k, v in keys.items()}
-        before = sections.setdefault(section, {})
-        both = before.get("functions"), given.get("functions")
-        before.update(given)
-        if all(both) and all(isinstance(one.value, list) for one in both if one):
-            # [flexfun] and [flexconnect] side by side: both are meant
-            listed = [name for one in both if one for name in one.value]
-            before["functions"] = given["functions"]._replace(value=listed)
-    return sections
-
-
-def _settings(sources: _Sources) -> Settings:
+def _settings(found: Sources) -> Settings:
     values: dict[str, Any] = {}
     for section, cls in _SECTIONS.items():
         hints = get_type_hints(cls, include_extras=True)
         checked = {}
-        for key, given in sources.get(section, {}).items():
+        for key, given in found.get(section, {}).items():
             if key not in hints:
                 near = difflib.get_close_matches(key, hints, n=1)
                 known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(hints)}"
@@ -282,7 +177,7 @@ def _settings(sources: _Sources) -> Settings:
     return Settings(**values)
 
 
-def _checked(key: str, given: _Value, hint: Any) -> Any:
+def _checked(key: str, given: Value, hint: Any) -> Any:
     """The value as its type. Raises SettingsError."""
     value, expected = given.value, _expected(hint)
     if type(None) in get_args(hint) and value in ("", None):
@@ -309,7 +204,7 @@ def _expected(hint: Any) -> str:
     raise TypeError(f"{hint} has no description")
 
 
-def _not_served(key: str, given: _Value, what: str) -> SettingsError:
+def _not_served(key: str, given: Value, what: str) -> SettingsError:
     return SettingsError(
         f"{given.source}: [{given.section}] {key} asks for {what}, "
         "which this version does not serve yet"

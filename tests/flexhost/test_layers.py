@@ -29,6 +29,7 @@ LAYERS = [
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],
     ["frontends.flight_streams"],
     ["frontends.flight"],
+    ["sources"],
     ["settings", "logs", "observability"],
     ["metrics"],
     ["server"],

@@ -1,0 +1,135 @@
+"""Where values come from: files and variables, and how they combine.
+
+dynaconf reads the values of variables and carries all of it to the functions; what it does with
+files (join lists or drop sections, pass over what is missing or has another ending, obey variables
+of its own) is left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dynaconf import Dynaconf
+from dynaconf.utils.parse_conf import parse_conf_data
+
+from flexhost.errors import SettingsError
+
+PREFIX = "GOODDATA_FLIGHT"
+OTHER_NAMES = {"flexconnect": "flexfun"}
+
+# Section → the names of its settings: of those that the host itself has.
+Known = Mapping[str, Collection[str]]
+
+
+class Value(NamedTuple):
+    """A value and where an operator finds it: a file or a variable, and the section as written."""
+
+    value: Any
+    source: str
+    section: str
+
+
+# section → key → value, names in lower case
+Sources = dict[str, dict[str, Value]]
+
+
+def read(files: Iterable[str], known: Known) -> Sources:
+    """What stands in these TOML files, in this order, and in the environment, which wins.
+
+    Key by key a later value replaces an earlier one, lists included. Raises SettingsError.
+    """
+    sources: Sources = {}
+    for found in [*(_read_file(file, known) for file in files), _read_environment(known)]:
+        for section, keys in found.items():
+            sources.setdefault(section, {}).update(keys)
+    return sources
+
+
+def for_functions(sources: Sources) -> Dynaconf:
+    """All sections, for an author's `on_load`. Raises SettingsError."""
+    everything = Dynaconf(settings_files=[], loaders=[], core_loaders=[], environments=False)
+    names = {section: section for section in sources} | OTHER_NAMES
+    for name, section in names.items():
+        keys = {key: given.value for key, given in sources.get(section, {}).items()}
+        try:
+            everything.set(name, keys)
+            carried = set(everything.get(name)) == set(keys)
+        except Exception:
+            carried = False
+        if not carried:
+            where = next((given.source for given in sources[section].values()), "the settings")
+            raise SettingsError(
+                f"{where}: dynaconf keeps the name [{name}] for itself, take another"
+            )
+    return everything
+
+
+def _read_file(file: str, known: Known) -> Sources:
+    try:
+        content = tomllib.loads(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"the settings file {file} is not TOML: {error}") from None
+    return _sections(content, known, lambda section, key: file)
+
+
+def _read_environment(known: Known) -> Sources:
+    content: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if not name.startswith(f"{PREFIX}_"):
+            continue
+        section, parts, key = name.removeprefix(f"{PREFIX}_").partition("__")
+        try:
+            value = parse_conf_data(text, tomlfy=True)
+        except Exception as error:
+            raise SettingsError(f"the variable {name} cannot be read: {error}") from None
+        if parts:
+            content.setdefault(section.lower(), {})[key] = value
+        else:
+            _check_no_section_meant(name, section.lower(), known)
+            content[section.lower()] = value
+    return _sections(content, known, lambda section, key: f"{PREFIX}_{section}__{key}".upper())
+
+
+def _check_no_section_meant(variable: str, name: str, known: Known) -> None:
+    """GOODDATA_FLIGHT_SERVER_USE_TLS would be passed over, and the host be open."""
+    for section in (*known, *OTHER_NAMES):
+        if name.startswith(f"{section}_") or name.startswith(f"_{section}"):
+            raise SettingsError(
+                f"{variable} is no setting: two underscores stand between section and setting, "
+                f"{PREFIX}_{section.upper()}__..."
+            )
+
+
+def _sections(content: dict[str, Any], known: Known, source: Callable[[str, str], str]) -> Sources:
+    """Raises SettingsError for a name that is nearly a section or a setting of the host."""
+    sections: Sources = {}
+    names = [*known, *OTHER_NAMES]
+    for name, keys in content.items():
+        written = name.lower()
+        section = OTHER_NAMES.get(written, written)
+        where = source(written, "").rstrip("_")
+        if not isinstance(keys, dict):
+            if written in names:
+                raise SettingsError(f"{where}: {written} is {keys!r}, expected a section with keys")
+            for section, settings in known.items():
+                if written in settings:
+                    raise SettingsError(f"{where}: {written} stands outside of [{section}]")
+            continue
+        if near := written not in names and difflib.get_close_matches(written, names, 1, 0.8):
+            raise SettingsError(f"{where}: there is no section [{written}]; is it [{near[0]}]?")
+        given = {k.lower(): Value(v, source(written, k), written) for k, v in keys.items()}
+        before = sections.setdefault(section, {})
+        both = before.get("functions"), given.get("functions")
+        before.update(given)
+        if all(both) and all(isinstance(one.value, list) for one in both if one):
+            # [flexfun] and [flexconnect] side by side: both are meant
+            listed = [name for one in both if one for name in one.value]
+            before["functions"] = given["functions"]._replace(value=listed)
+    return sections
