@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -18,7 +19,10 @@ class Caller:
     name: str = ""
     functions: tuple[str, ...] = ("*",)
     max_running: int | None = None
-    identity: Any = None
+    identity: Any = field(default=None, repr=False)
+
+    def may_call(self, function: str) -> bool:
+        return any(one == "*" or fnmatchcase(function, one) for one in self.functions)
 
 
 # Whoever calls where no token is asked for.

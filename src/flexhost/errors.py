@@ -7,6 +7,8 @@ HostError
 ├── NotOffered          this kind of request is not served yet
 ├── NoResult            the result is not there: it never was, or it expired
 ├── ResultConsumed      a stream that was already read
+├── Unauthenticated     no token, or none that is good
+├── Unauthorized        the caller may not do this
 ├── FunctionFailed      the function raised, or its result is not what it declared
 ├── Cancelled           somebody cancelled the call, or nobody waits for it
 ├── TimedOut            the deadline passed before a result existed
@@ -78,6 +80,20 @@ class NoResult(HostError):
 
 class ResultConsumed(HostError):
     code = "COMMAND_RESULT_CONSUMED"
+
+
+class Unauthenticated(HostError):
+    """why: for the log alone; the caller is not told."""
+
+    code = "UNAUTHENTICATED"
+
+    def __init__(self, message: str, *, why: str = "", trace: str | None = None) -> None:
+        super().__init__(message, trace=trace)
+        self.why = why
+
+
+class Unauthorized(HostError):
+    code = "UNAUTHORIZED"
 
 
 class FunctionFailed(HostError):

@@ -16,12 +16,14 @@ class Refused(NamedTuple):
 
     id:       what the caller was told, to find this in the log.
     function: "" unless the request named a registered one.
+    caller:   "" when it is not known.
     """
 
     id: str
     request: str
     function: str
     error: HostError
+    caller: str = ""
 
 
 class CallEnded(NamedTuple):

@@ -18,6 +18,7 @@ from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, Shutt
 from flexhost.events import Emit, Refused
 from flexhost.function import Headers
 from flexhost.ids import new_id
+from flexhost.open_calls import OpenCalls
 from flexhost.registry import Registry
 from flexhost.results import Reading, Results
 from flexhost.shares import ShareOf
@@ -103,7 +104,7 @@ class Host:
         self._caches = False  # whether a call may be answered without being run
         self._draining = False
         self._waiters = Waiters()
-        self._open: set[Call] = set()  # accepted, and not yet out of the executor
+        self._open = OpenCalls()
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
 
@@ -145,9 +146,9 @@ class Host:
         poll:    seconds between the polls of a caller that polls; the call goes on between them.
         command: kept with the call for such a caller.
 
-        Raises UnknownFunction, BadCall, Busy, NotReady, ShuttingDown.
+        Raises UnknownFunction, Unauthorized, BadCall, Busy, NotReady, ShuttingDown.
         """
-        function = self.functions[name]
+        function = self.functions.get(name, caller)
         try:
             if self._draining:
                 raise ShuttingDown("this host is stopping and takes no new calls")
@@ -168,8 +169,8 @@ class Host:
                 command=command,
                 caller=caller,
             )
-            self._results.add(call)
             self._open.add(call)
+            self._results.add(call)
             try:
                 if function.cache is None:
                     self._check_room()
@@ -198,25 +199,27 @@ class Host:
         finally:
             waiter.leave()
 
-    def find(self, call_id: str) -> Call | None:
-        """A call that was accepted and is still known."""
-        return self._results.find(call_id)
+    def find(self, call_id: str, caller: Caller = ANYONE) -> Call | None:
+        """A call of this caller that was accepted and is still known."""
+        return self._results.find(call_id, caller)
 
-    def cancel(self, call_id: str) -> None:
-        """From now on the call has no result, whether it runs, waits, or ended. Unknown: nothing
-        to do."""
-        call = self.find(call_id)
+    def cancel(self, call_id: str, caller: Caller = ANYONE) -> None:
+        """From now on the call has no result, whether it runs, waits, or ended. Unknown, or of
+        another caller: nothing to do."""
+        call = self.find(call_id, caller)
         if call is None or self._stop(call, Cancelled("cancelled by its caller")):
             return
         if call.data is not None:
             self.forget(call)
 
-    def read(self, call_id: str, cut: Callable[[], object] | None = None) -> Reading:
-        """Open the result of a call. cut: see `Reading`.
+    def read(
+        self, call_id: str, cut: Callable[[], object] | None = None, *, caller: Caller = ANYONE
+    ) -> Reading:
+        """Open the result of a call of this caller. cut: see `Reading`.
 
         Raises NoResult, ResultConsumed, Busy, and the call's own error.
         """
-        return self._results.read(call_id, cut)
+        return self._results.read(call_id, cut, caller=caller)
 
     def watch(self, reading: Reading, gone: Callable[[], bool]) -> Waiter:
         """Close a reading when its reader is found gone, whatever its function is doing. Whoever
@@ -254,12 +257,12 @@ class Host:
         """Drop a call whose outcome its caller has been told and cannot ask for again."""
         self._results.drop(call)
 
-    def refused(self, error: HostError, request: str) -> str:
+    def refused(self, error: HostError, request: str, caller: str = "") -> str:
         """Tell of a request that became no call. The id to find it by in the log."""
         if error.id:  # that of its call, which is told of on its own
             return error.id
         id_ = new_id()
-        self._emit(Refused(id_, request, error.function, error))
+        self._emit(Refused(id_, request, error.function, error, caller))
         return id_
 
     def stop_accepting(self) -> None:
@@ -272,12 +275,12 @@ class Host:
         begun = self._clock()
         while (waited := self._clock() - begun) < seconds:
             unread = self._results.unread if waited < UNREAD else 0
-            awaited = any(not call.ended.is_set() for call in list(self._open))
+            awaited = any(not call.ended.is_set() for call in self._open)
             if not (awaited or self._results.open or unread):
                 return
             self._closed.wait(TICK / 2)
         text = "this host was stopped before the end"
-        for call in list(self._open):
+        for call in self._open:
             self._stop(call, ShuttingDown(text))
         for reading in self._results.open:
             reading.close(ShuttingDown(text))
@@ -290,7 +293,7 @@ class Host:
     def look(self, now: float) -> None:
         """Stop calls that are late or that nobody waits for, and forget what has expired."""
         self._waiters.look(now)
-        for call in list(self._open):
+        for call in self._open:
             if call.ended.is_set():
                 if call.returned or call.started_at is None:
                     self._open.discard(call)

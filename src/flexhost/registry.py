@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexhost.errors import StartError, UnknownFunction, name_of, text_of
+from flexhost.caller import Caller
+from flexhost.errors import StartError, Unauthorized, UnknownFunction, name_of, text_of
 from flexhost.function import CachePolicy, FlexFun, Function, LoadContext
 
 
@@ -36,6 +37,16 @@ class Registry:
             return self._functions[name]
         except KeyError:
             raise UnknownFunction(f"no function is named {name!r}") from None
+
+    def get(self, name: str, caller: Caller) -> Function:
+        """Raises UnknownFunction, and Unauthorized whether there is such a function or not."""
+        if not caller.may_call(name):
+            raise Unauthorized(f"caller {caller.name!r} may not call function {name!r}")
+        return self[name]
+
+    def of(self, caller: Caller) -> list[Function]:
+        """Those that the caller may list and call."""
+        return [one for one in self if caller.may_call(one.name)]
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._functions.values())

@@ -12,6 +12,7 @@ import pyarrow as pa
 from flexhost.batches import size_of
 from flexhost.cache import Cache
 from flexhost.call import Call, failure, running
+from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
 from flexhost.contract import Stream
 from flexhost.errors import Busy, Cancelled, HostError, NoResult, ResultConsumed
@@ -186,8 +187,10 @@ class Results:
     def add(self, call: Call) -> None:
         self._calls[call.id] = call
 
-    def find(self, call_id: str) -> Call | None:
-        return self._calls.get(call_id)
+    def find(self, call_id: str, caller: Caller = ANYONE) -> Call | None:
+        """A call of this caller; None for one of somebody else, as for one that never was."""
+        call = self._calls.get(call_id)
+        return call if call is not None and call.caller.name == caller.name else None
 
     def drop(self, call: Call) -> None:
         """Forget a call. A stream that nobody began to read is closed, aside: that may block."""
@@ -202,12 +205,14 @@ class Results:
                 self._readings.add(unread)
             self._closers.submit(lambda: unread.close(Cancelled("nobody read the result in time")))
 
-    def read(self, call_id: str, cut: Callable[[], object] | None = None) -> Reading:
-        """A table as often as asked, a stream once. cut: see Reading.
+    def read(
+        self, call_id: str, cut: Callable[[], object] | None = None, *, caller: Caller = ANYONE
+    ) -> Reading:
+        """A table as often as asked, a stream once. cut: see Reading. caller: see `find`.
 
         Raises NoResult, ResultConsumed, Busy, and the error of a call that failed.
         """
-        call = self.find(call_id)
+        call = self.find(call_id, caller)
         if call is None:
             raise NoResult(f"call {call_id!r} has no result here, or it has expired")
         if not call.ended.is_set():

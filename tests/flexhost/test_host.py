@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -9,8 +10,19 @@ import pyarrow as pa
 import pytest
 from support import LONG, SCHEMA, function, until
 
+from flexhost.call import State
+from flexhost.caller import Caller
 from flexhost.closers import Closers
-from flexhost.errors import Busy, Cancelled, NotReady, ShuttingDown, TimedOut
+from flexhost.errors import (
+    Busy,
+    Cancelled,
+    NoResult,
+    NotReady,
+    ShuttingDown,
+    TimedOut,
+    Unauthorized,
+    UnknownFunction,
+)
 from flexhost.executors.threads import Threads
 from flexhost.host import Host
 from flexhost.registry import Registry, describe
@@ -253,3 +265,95 @@ def test_what_is_left_after_the_drain_is_stopped(hosting):
     with pytest.raises(ShuttingDown):
         next(reading)
     release.set()
+
+
+ANN, BOB = Caller("ann"), Caller("bob")
+
+
+def test_a_call_is_found_by_its_own_caller_alone(hosting):
+    host = hosting(lambda *_: TABLE)
+    call = host.submit("first", {}, None, {}, caller=ANN)
+
+    assert host.find(call.id, Caller("ann", max_running=5)) is call  # the name counts
+    assert host.find(call.id, BOB) is host.find(call.id) is None
+
+
+def test_the_result_of_another_callers_call_is_as_one_that_never_was(hosting):
+    host = hosting(lambda *_: TABLE)
+    call = host.submit("first", {}, None, {}, caller=ANN)
+    host.wait(call, here)
+
+    with pytest.raises(NoResult) as another:
+        host.read(call.id, caller=BOB)
+    with pytest.raises(NoResult) as unknown:
+        host.read("0" * 32, caller=BOB)
+
+    assert str(another.value) == str(unknown.value).replace("0" * 32, call.id)
+    assert host.read(call.id, caller=ANN).table is not None
+
+
+def test_nobody_cancels_the_call_of_another_caller(hosting):
+    go = threading.Event()
+    host = hosting(lambda *_: go.wait(LONG) and TABLE)
+    call = host.submit("first", {}, None, {}, caller=ANN)
+
+    host.cancel(call.id, BOB)
+    assert not call.ended.is_set()
+
+    host.cancel(call.id, ANN)
+    go.set()
+    assert call.state is State.STOPPED
+
+
+def test_a_caller_has_as_many_calls_under_way_as_it_may(hosting):
+    go = threading.Event()
+    host = hosting(lambda *_: go.wait(LONG) and TABLE)
+    few = Caller("few", max_running=2)
+    calls = [host.submit("first", {}, None, {}, caller=few) for _ in range(2)]
+
+    with pytest.raises(Busy, match="caller 'few' has 2 calls under way") as busy:
+        host.submit("first", {}, None, {}, caller=few)
+    host.submit("first", {}, None, {}, caller=ANN)
+
+    go.set()
+    host.wait(calls[0], here)
+    host.submit("first", {}, None, {}, caller=few)
+    assert busy.value.reason == "max_running"
+
+
+def test_many_at_once_do_not_get_past_what_a_caller_may_have(hosting):
+    go = threading.Event()
+    host = hosting(lambda *_: go.wait(LONG) and TABLE, waiting=100)
+    accepted = []
+
+    def submit():
+        with contextlib.suppress(Busy):
+            accepted.append(host.submit("first", {}, None, {}, caller=Caller("few", max_running=3)))
+
+    threads = [threading.Thread(target=submit) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+
+    go.set()
+    assert len(accepted) == 3
+
+
+def test_a_function_that_a_caller_may_not_call_is_as_one_that_is_not_there(hosting):
+    host = hosting(lambda *_: TABLE, lambda *_: TABLE)
+    some = Caller("some", functions=("fir*", "other"))
+
+    assert [one.name for one in host.functions.of(some)] == ["first"]
+    with pytest.raises(Unauthorized, match="caller 'some' may not call function 'second'"):
+        host.submit("second", {}, None, {}, caller=some)
+    with pytest.raises(Unauthorized, match="caller 'some' may not call function 'missing'"):
+        host.submit("missing", {}, None, {}, caller=some)
+    with pytest.raises(UnknownFunction):
+        host.submit("missing", {}, None, {}, caller=ANN)
+
+
+def test_patterns_of_functions_mind_the_case():
+    assert Caller("a", functions=("Sales*",)).may_call("SalesToday")
+    assert not Caller("a", functions=("Sales*",)).may_call("salesToday")
+    assert not Caller("a", functions=()).may_call("any")

@@ -23,7 +23,7 @@ LAYERS = [
     ["retained"],
     ["registry", "call", "health", "closers"],
     ["joined", "cache", "messages"],
-    ["call_queue", "results", "waiters"],
+    ["call_queue", "open_calls", "results", "waiters"],
     ["executors.threads"],
     ["host"],
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],

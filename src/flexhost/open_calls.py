@@ -1,0 +1,41 @@
+"""The calls that are under way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from flexhost.call import Call
+from flexhost.errors import Busy
+
+
+class OpenCalls:
+    """Calls that were accepted and are not yet out of the executor, also those that ended early and
+    still run."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._lock = threading.Lock()  # of callers with a bound of their own
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        """Those of this moment: others may come and go meanwhile."""
+        return iter(list(self._calls))
+
+    def add(self, call: Call) -> None:
+        """Raises Busy when its caller has as many calls without an outcome as it may have."""
+        caller = call.caller
+        if caller.max_running is None:
+            self._calls.add(call)
+            return
+        with self._lock:
+            its = (one for one in self if one.caller.name == caller.name)
+            if sum(not one.ended.is_set() for one in its) >= caller.max_running:
+                text = f"caller {caller.name!r} has {caller.max_running} calls under way"
+                raise Busy(text, bound="max_running")
+            self._calls.add(call)
+
+    def discard(self, call: Call) -> None:
+        self._calls.discard(call)
