@@ -122,10 +122,11 @@ class Call:
             assert arguments is not None
             instance = self.function.create()
             if self._started(instance):
+                more: dict[str, Any] = {"caller": self.caller} if self.function.wants_caller else {}
                 if self.function.by_name:
-                    returned = instance.call(**arguments)
+                    returned = instance.call(**arguments, **more)
                 else:
-                    returned = instance.call(*arguments.values())
+                    returned = instance.call(*arguments.values(), **more)
                 if self.state is State.RUNNING:  # or nobody wants it any more
                     self._end(State.FINISHED, self._kept(returned))
         except BaseException as error:  # SystemExit of a function must not cost us the thread

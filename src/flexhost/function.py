@@ -130,10 +130,11 @@ class Instance(Protocol):
 class Function:
     """A described callable.
 
-    create:   makes the object whose `call` is run, one for each call.
-    file:     where the author wrote it; only frames of this file are shown to a caller.
-    by_name:  whether `call` takes its arguments by their names; otherwise by position.
-    cache:    whether and how equal calls share.
+    create:       makes the object whose `call` is run, one for each call.
+    file:         where the author wrote it; only frames of this file are shown to a caller.
+    by_name:      whether `call` takes its arguments by their names; otherwise by position.
+    wants_caller: whether `call` takes a `caller` besides.
+    cache:        whether and how equal calls share.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Function:
     module: str = ""
     file: str = ""
     by_name: bool = True
+    wants_caller: bool = False
     cache: CachePolicy | None = None
     _names: frozenset[str] = field(init=False, repr=False)
 

@@ -98,11 +98,13 @@ def describe(cls: type[Any]) -> Function:
     create = getattr(cls, "create", cls)
     if not callable(create):
         raise StartError(f"{where}: create is {create!r}, expected a class method")
+    by_name, wants_caller = _how_called(cls, where)
     return Function(
         name=name,
         schema=schema,
         create=create,
-        by_name=_by_name(cls, where),
+        by_name=by_name,
+        wants_caller=wants_caller,
         metadata=_metadata(cls, where),
         cache=_cache(cls, where),
         module=cls.__module__,
@@ -110,20 +112,22 @@ def describe(cls: type[Any]) -> Function:
     )
 
 
-def _by_name(cls: type[Any], where: str) -> bool:
-    """Whether `call` takes its arguments by the names the protocol gives them."""
+def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:
+    """Whether `call` takes its arguments by the names the protocol gives them, and whether it has a
+    `caller` besides."""
     call = getattr(cls, "call", None)
     if not callable(call) or call is FlexFun.call or inspect.isabstract(cls):
         raise StartError(f"{where} has no call(self, parameters, columns, headers)")
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
         raise StartError(f"{where}: call is async, which this version does not serve yet")
     signature = inspect.signature(call)
-    for arguments, names in (((), ("parameters", "columns", "headers")), ((None,) * 3, ())):
-        try:
-            signature.bind(None, *arguments, **dict.fromkeys(names))
-            return bool(names)
-        except TypeError as error:
-            reason = error
+    for more in (["caller"], []) if "caller" in signature.parameters else ([],):
+        for arguments, names in (((), ("parameters", "columns", "headers")), ((None,) * 3, ())):
+            try:
+                signature.bind(None, *arguments, **dict.fromkeys([*names, *more]))
+                return bool(names), bool(more)
+            except TypeError as error:
+                reason = error
     raise StartError(
         f"{where}: call{signature} cannot be called with (parameters, columns, headers): {reason}"
     )

@@ -11,6 +11,7 @@ import pytest
 from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call, State, running
+from flexhost.caller import Caller
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, TimedOut
 from flexhost.events import CallEnded
 from flexhost.registry import describe
@@ -193,6 +194,46 @@ def test_arguments_are_passed_by_name_where_call_has_the_names(call):
     made(cls=Named).run()
 
     assert seen == [({}, None, {})]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda self, parameters, columns, headers, caller: caller,
+        lambda self, *, caller=None, parameters, columns, headers: caller,
+        lambda self, p, c, h, caller: caller,
+        lambda self, p, c, h, *, caller: caller,
+    ],
+)
+def test_a_call_that_has_a_caller_argument_is_told_who_calls(call):
+    seen = []
+
+    class Asking(function(None)):
+        pass
+
+    Asking.call = lambda self, *args, **names: (seen.append(call(self, *args, **names)), TABLE)[1]
+    Asking.call.__signature__ = inspect.signature(call)
+    ann = Caller("ann", identity={"team": 5})
+
+    made(cls=Asking, caller=ann).run()
+
+    assert seen == [ann]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda self, **all: all,  # written before there was a caller
+        lambda self, parameters, columns, caller: caller,  # its own name for the headers
+    ],
+)
+def test_a_call_without_a_caller_argument_gets_what_it_always_got(call):
+    class Old(function(None)):
+        pass
+
+    Old.call = call
+
+    assert not describe(Old).wants_caller
 
 
 def test_an_ended_call_keeps_its_arguments_no_longer():

@@ -109,7 +109,8 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
     for block in blocks(page, "python"):
         exec(block, names)
     names["FromDatabase"].url = "db:1"
-    classes = [names[name] for name in ("Orders", "Numbers", "FromDatabase", "Recent", "Daily")]
+    listed = ("Orders", "Numbers", "FromDatabase", "Recent", "Daily", "OwnOrders")
+    classes = [names[name] for name in listed]
 
     with serving(*classes) as client:
         assert client.call("Orders").to_pydict() == {"region": ["EU"], "revenue": [1.5]}
@@ -117,6 +118,7 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
         assert client.call("FromDatabase").to_pydict() == {"url": ["db:1"]}
         assert b"no day is complete yet" in client.call("Recent").schema.metadata[KEY]
         client.call("Daily", region="EU")
+        assert client.call("OwnOrders").to_pydict() == {"owner": [""]}
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))
     assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
