@@ -29,7 +29,7 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "field
 
 class JsonLines(logging.Formatter):
     """A JSON object a line: timestamp, level, logger, event, and what was logged with it. Within a
-    call `call_id` and `function`.
+    call `call_id`, `function` and, where it is known, `caller`.
 
     In a logging file: `class=flexhost.logs.JsonLines`.
     """
@@ -53,6 +53,8 @@ class JsonLines(logging.Formatter):
         call = running.get()
         if call is not None:
             fields |= {"call_id": call.id, "function": call.function.name}
+            if call.caller.name:
+                fields["caller"] = call.caller.name
         fields |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         fields |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0] is not None:

@@ -6,10 +6,12 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flexhost.call import Call, State
-from flexhost.errors import HostError
+from flexhost.errors import HostError, Unauthenticated
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
 
 if TYPE_CHECKING:
@@ -27,17 +29,23 @@ _LONGEST = 1.0
 # Events that may wait to be written. Past it refusals are only counted: a log that cannot be
 # written must not take the memory of the host. Calls that end have bounds of their own.
 _MOST = 50_000
+# Lines about failed authentications in so many seconds: whoever tries tokens fills no disk.
+_FAILED_LINES, _FAILED_SECONDS = 10, 60.0
 
 
 class Telemetry:
     """The host's one listener: events are written by a thread of their own, in the order they came,
     so that no call waits for its line. Never raises: a broken log must not cost a call."""
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, metrics: Metrics | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.metrics = metrics
+        self._clock = clock
         self._events: queue.SimpleQueue[tuple[float, Event | str | None]] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lost = 0
+        self._failed = _Limit(_FAILED_LINES, _FAILED_SECONDS)
         self._writer = threading.Thread(target=self._write_all, name="telemetry", daemon=True)
         self._writer.start()
 
@@ -45,11 +53,11 @@ class Telemetry:
         if isinstance(event, Refused) and self._events.qsize() > _MOST:
             self._lost += 1
         else:
-            self._events.put((time.time(), event))
+            self._events.put((self._clock(), event))
 
     def say(self, text: str) -> None:
         """A line of the host itself, written in its turn: nobody waits for a log that is stuck."""
-        self._events.put((time.time(), text))
+        self._events.put((self._clock(), text))
 
     def close(self, seconds: float) -> None:
         """Write what came until now, for at most so long."""
@@ -87,9 +95,33 @@ class Telemetry:
                 return
             if self.metrics is not None:
                 self.metrics(event)
-            _log(event, at)
+            if isinstance(event, Refused) and isinstance(event.error, Unauthenticated):
+                left_out = self._failed.admit(at)
+                if left_out is not None:
+                    _log(event, at, suppressed=left_out)
+            else:
+                _log(event, at)
         except Exception:
             _trouble.exception("an event of the host was lost: %s", type(event).__name__)
+
+
+class _Limit:
+    """At most so many lines in so many seconds."""
+
+    def __init__(self, lines: int, seconds: float) -> None:
+        self._seconds = seconds
+        self._written: deque[float] = deque(maxlen=lines)
+        self._left_out = 0
+
+    def admit(self, at: float) -> int | None:
+        """None for a line too many; else how many were left out since the last one."""
+        full = len(self._written) == self._written.maxlen
+        if full and 0 <= at - self._written[0] < self._seconds:
+            self._left_out += 1
+            return None
+        self._written.append(at)
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 def outcome(call: Call, error: HostError | None) -> str:
@@ -99,8 +131,11 @@ def outcome(call: Call, error: HostError | None) -> str:
     return error.code.lower() if call.state is State.STOPPED else "failed"
 
 
-def _log(event: Event, at: float) -> None:
-    """One line for each call: when it ended, or, if it is a stream, when that did."""
+def _log(event: Event, at: float, suppressed: int = 0) -> None:
+    """One line for each call: when it ended, or, if it is a stream, when that did.
+
+    suppressed: lines like this one that were left out before it.
+    """
     match event:
         case CallEnded(call=call):
             if call.error is not None:
@@ -121,16 +156,26 @@ def _log(event: Event, at: float) -> None:
             _trouble.error(
                 "a thread is stuck in a call past its deadline",
                 extra={
-                    "fields": {"call_id": call.id, "function": call.function.name, "stack": stack}
+                    "fields": {
+                        "call_id": call.id,
+                        "function": call.function.name,
+                        "caller": call.caller.name or None,
+                        "stack": stack,
+                    }
                 },
             )
         case Refused():
-            fields = {
+            fields: dict[str, Any] = {
                 "call_id": event.id,
                 "function": event.function or None,
+                "caller": event.caller or None,
                 "request": event.request,
                 "outcome": "refused",
             }
+            if isinstance(event.error, Unauthenticated) and event.error.why:
+                fields["why"] = event.error.why
+            if suppressed:
+                fields["suppressed"] = suppressed
             _write(at, fields, event.error)
 
 
@@ -140,6 +185,7 @@ def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
     fields = {
         "call_id": call.id,
         "function": call.function.name,
+        "caller": call.caller.name or None,
         "outcome": outcome(call, error),
         "waiting_sec": round((ended if started is None else started) - call.accepted_at, 6),
         "running_sec": None if started is None else round(ended - started, 6),

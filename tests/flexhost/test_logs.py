@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sys
+import time
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -12,8 +14,9 @@ import pytest
 from support import KEEP, LONG, NUMBERS, SCHEMA, Client, free_port, function, process, until
 
 from flexhost.call import Call
+from flexhost.caller import ANYONE, Caller
 from flexhost.contract import fit
-from flexhost.errors import BadCall, FunctionFailed
+from flexhost.errors import BadCall, FunctionFailed, Unauthenticated
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
 from flexhost.logs import JsonLines
@@ -41,10 +44,11 @@ def access(caplog):
     """The access line of an event, as the fields that are logged."""
     caplog.set_level(logging.INFO, "flexhost.calls")
 
-    def line(event):
+    def line(*events, clock=time.time):
         caplog.clear()
-        telemetry = Telemetry()
-        telemetry(event)
+        telemetry = Telemetry(clock=clock)
+        for event in events:
+            telemetry(event)
         telemetry.close(LONG)
         return [record.fields for record in caplog.records]
 
@@ -57,15 +61,15 @@ def of(call):
     return CallEnded(call, *((call.data.rows, call.data.size) if table else (None, None)))
 
 
-def ended(result):
+def ended(result, caller=ANYONE):
     def call(*_):
         if isinstance(result, BaseException):
             raise result
         return result
 
-    made = Call(
-        describe(function(call)), {}, None, {}, deadline=9.0, emit=lambda e: None, keep=KEEP
-    )
+    described = describe(function(call))
+    more = {"deadline": 9.0, "emit": lambda event: None, "keep": KEEP, "caller": caller}
+    made = Call(described, {}, None, {}, **more)
     made.run()
     return made
 
@@ -105,6 +109,27 @@ def test_a_refused_request_has_a_line_under_the_id_that_the_caller_was_told(acce
     (line,) = access(Refused("id1", "GetFlightInfo", "", BadCall("not JSON")))
 
     assert (line["call_id"], line["outcome"], line["code"]) == ("id1", "refused", "BAD_ARGUMENT")
+
+
+def test_every_line_of_a_call_has_its_caller(access):
+    call = ended(pa.table({"n": [1]}), Caller("ann"))
+
+    assert access(of(call))[0]["caller"] == "ann"
+    assert access(of(ended(pa.table({"n": [1]}))))[0]["caller"] is None
+    assert access(Refused("id1", "DoGet", "", BadCall("no"), "bob"))[0]["caller"] == "bob"
+
+
+def test_failed_authentications_have_ten_lines_a_minute_that_count_the_others(access):
+    clock = itertools.count(1000.0, 2.5)  # 24 events a minute
+    failed = [Refused(str(n), "DoGet", "", Unauthenticated("no", why="guessed")) for n in range(30)]
+    failed[20] = Refused("other", "DoGet", "", BadCall("no"))
+
+    lines = access(*failed, clock=lambda: next(clock))
+
+    told = [(line["call_id"], line.get("suppressed")) for line in lines]
+    assert told[:10] == [(str(n), None) for n in range(10)]
+    assert told[10:] == [("other", None), ("24", 13), *((str(n), None) for n in range(25, 30))]
+    assert lines[0]["why"] == "guessed"
 
 
 def test_a_listener_that_fails_does_not_cost_the_call(caplog):

@@ -27,6 +27,8 @@ CODES: dict[str, tuple[int, type[fl.FlightError]]] = {
     "COMMAND_CANCELLED": (6, fl.FlightServerError),
     "COMMAND_RESULT_CONSUMED": (8, fl.FlightServerError),
     "TIMEOUT": (100, fl.FlightTimedOutError),
+    "UNAUTHENTICATED": (110, fl.FlightUnauthenticatedError),
+    "UNAUTHORIZED": (111, fl.FlightUnauthorizedError),
     "POLL": (101 | RETRY_HERE, fl.FlightTimedOutError),
     "BACKPRESSURE": (102 | RETRY_ANY, fl.FlightUnavailableError),
     "INTERNAL_ERROR": (500 | RETRY_OTHER, fl.FlightInternalError),
