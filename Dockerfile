@@ -21,7 +21,9 @@ COPY src src
 COPY config config
 RUN chmod -R a+rX . && python -m compileall -q src
 
-# Variables win over the files of config/.
+# Variables win over the files of config/. With authentication_method = "none" a host that listens
+# on 0.0.0.0 does not start: whoever runs the image in a closed network says so, with
+# GOODDATA_FLIGHT_SERVER__ALLOW_INSECURE=true.
 ENV PYTHONPATH=/app/src \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

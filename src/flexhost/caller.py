@@ -21,6 +21,10 @@ class Caller:
     max_running: int | None = None
     identity: Any = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.functions, str):  # each of its letters would be a pattern, `*` too
+            raise TypeError("functions is a text, expected a tuple of patterns")
+
     def may_call(self, function: str) -> bool:
         return any(one == "*" or fnmatchcase(function, one) for one in self.functions)
 

@@ -241,14 +241,17 @@ class Host:
         """When the result of an ended call goes, in seconds since the epoch."""
         return time.time() + self._results.expires_at(call) - self._clock()
 
-    def invalidate(self, name: str, parameters: dict[str, Any] | None = None) -> int:
-        """Forget the cached tables of a function, so that its next calls run. How many there were.
+    def invalidate(
+        self, name: str, parameters: dict[str, Any] | None = None, *, caller: Caller = ANYONE
+    ) -> int:
+        """Forget the cached tables of a function, whoever's, so that its next calls run. How many
+        there were.
 
         parameters: only of calls whose parameters have these in them.
 
-        Raises UnknownFunction, BadCall, NotReady.
+        Raises UnknownFunction, Unauthorized, BadCall, NotReady.
         """
-        function = self.functions[name]
+        function = self.functions.get(name, caller)
         if function.cache is None:
             raise BadCall(f"function {name!r} has no Cache")
         return self._results.cache.invalidate(function, parameters)

@@ -3,20 +3,18 @@ needs no lock."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 
+from flexhost import modules
 from flexhost.caller import Caller
-from flexhost.errors import StartError, Unauthorized, UnknownFunction, name_of, text_of
+from flexhost.errors import StartError, Unauthorized, UnknownFunction
 from flexhost.function import CachePolicy, FlexFun, Function, LoadContext
 
 
@@ -55,17 +53,18 @@ class Registry:
         return len(self._functions)
 
 
-def load(modules: Iterable[str], ctx: LoadContext) -> Registry:
+def load(names: Iterable[str], ctx: LoadContext) -> Registry:
     """Every function of these modules, each one's `on_load` called once, in the order listed.
 
     A module stands for the classes defined in it, for a package also those of its submodules that
     it imports, and for whatever its `__all__` names. Raises StartError.
     """
     classes: dict[type[Any], None] = {}
-    for module in modules:
-        found = list(_classes_of(_import(module)))
+    for name in names:
+        module = modules.load(name, "function")
+        found = list(modules.classes_of(module, "function", _is_function))
         if not found:
-            raise StartError(f"module {module!r} defines no function")
+            raise StartError(f"module {name!r} defines no function")
         classes.update(dict.fromkeys(found))
     registry = Registry([_described(cls) for cls in classes])
     for cls in classes:
@@ -80,7 +79,7 @@ def _described(cls: type[Any]) -> Function:
     except StartError:
         raise
     except BaseException as error:
-        raise _authors_failure(f"class {cls!r} cannot be inspected", error) from None
+        raise modules.failure(f"class {cls!r} cannot be inspected", error) from None
 
 
 def describe(cls: type[Any]) -> Function:
@@ -165,22 +164,6 @@ def _metadata(cls: type[Any], where: str) -> dict[str, Any] | None:
         raise StartError(f"{where}: Metadata cannot be written as JSON: {error}") from None
 
 
-def _classes_of(module: ModuleType) -> Iterator[type[Any]]:
-    try:
-        listed = list(getattr(module, "__all__", ()))
-        # through getattr, for names that the module makes when they are asked for
-        members = vars(module) | {name: getattr(module, name) for name in listed}
-        for name, cls in members.items():
-            if not issubclass(type(cls), type):
-                continue
-            own = f"{cls.__module__}.".startswith(f"{module.__name__}.") or name in listed
-            if own and _is_function(cls):
-                yield cls
-    except BaseException as error:
-        what = f"function module {module.__name__!r} cannot be inspected"
-        raise _authors_failure(what, error) from None
-
-
 def _is_function(cls: type[Any]) -> bool:
     """Whether a class means to be a function. One without a Name that others derive from, or whose
     own name begins with an underscore, is a base class."""
@@ -193,16 +176,6 @@ def _is_function(cls: type[Any]) -> bool:
     return by_shape and (named or not (cls.__subclasses__() or inspect.isabstract(cls)))
 
 
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except BaseException as error:
-        if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, name):
-            raise StartError(f"function module {name!r} cannot be found") from None
-        what = f"function module {name!r} cannot be imported"
-        raise _authors_failure(what, error) from None
-
-
 def _on_load(cls: type[Any], ctx: LoadContext) -> None:
     on_load = getattr(cls, "on_load", None)
     if on_load is None:
@@ -210,28 +183,4 @@ def _on_load(cls: type[Any], ctx: LoadContext) -> None:
     try:
         on_load(ctx)
     except BaseException as error:
-        raise _authors_failure(f"on_load of function {cls.Name!r} failed", error) from None
-
-
-def _is_parent(missing: str | None, name: str) -> bool:
-    return missing is not None and f"{name}.".startswith(f"{missing}.")
-
-
-def _authors_failure(what: str, error: BaseException) -> StartError:
-    """An exception of the author's code as one sentence, with the author's own traceback."""
-    text = " ".join(text_of(error).split())
-    return StartError(f"{what}: {name_of(error)}: {text}", trace=_authors_trace(error))
-
-
-def _authors_trace(error: BaseException) -> str:
-    """The traceback without the frames that led from here into the author's code."""
-    frames = error.__traceback__
-    while frames is not None and (
-        frames.tb_frame.f_code.co_filename == __file__
-        or "importlib" in frames.tb_frame.f_code.co_filename
-    ):
-        frames = frames.tb_next
-    try:
-        return "".join(traceback.format_exception(type(error), error, frames, limit=50))
-    except BaseException:  # of an exception that cannot be written
-        return "".join(traceback.format_tb(frames, limit=50))
+        raise modules.failure(f"on_load of function {cls.Name!r} failed", error) from None

@@ -14,7 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import memory, registry
+from flexhost import memory, registry, verification
+from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
 from flexhost.executors.threads import Threads
@@ -88,6 +89,9 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
     with contextlib.closing(host):
         health = Health(lambda: executor.abandoned < wanted.max_abandoned)
         http = _http(wanted, host, health, metrics)
+        authentication = None
+        if wanted.authentication_method == "token":
+            authentication = Authentication(wanted.token_header_name or "")
         frontend = FlightFrontend(
             host,
             (wanted.listen_host, wanted.listen_port),
@@ -97,11 +101,14 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
             command=wanted.max_command_bytes,
             cut_off=wanted.stream_stall_sec > 0,
             error_detail=wanted.error_detail,
+            authentication=authentication,
         )
         if metrics is not None:
             metrics.watch(executor, results, frontend)
         try:
             context = LoadContext(loaded.everything, frontend.location, health)
+            if authentication is not None:
+                authentication.open(verification.verifier(loaded.settings, context))
             functions = registry.load(loaded.settings.flexfun.functions, context)
             signals.loaded = True
             host.open(functions)

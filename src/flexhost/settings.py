@@ -3,57 +3,45 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from dynaconf import Dynaconf
-from msgspec import Meta
 
 from flexhost import sources
 from flexhost.errors import SettingsError
-from flexhost.sources import Sources, Value
+from flexhost.kinds import (
+    Algorithms,
+    Bytes,
+    BytesOr0,
+    Count,
+    CountOr0,
+    Exporter,
+    Flag,
+    HeaderName,
+    HostName,
+    KeysAt,
+    LogKey,
+    Mapping,
+    Method,
+    Milliseconds,
+    Names,
+    OneToken,
+    Port,
+    Rule,
+    Seconds,
+    Text,
+    TokenList,
+)
+from flexhost.sources import SECRETS, Sources, Value
+from flexhost.tokens import Tokens
 
-# A description says what is expected; an error shows it to whoever wrote something else.
-Text = Annotated[str, Meta(min_length=1, pattern=r"\S", description="a text that is not blank")]
-HostName = Annotated[
-    str, Meta(pattern=r"^[^\s/?#@\[\]%]+$", description="a host name or an address, no URL")
-]
-Flag = Annotated[bool, Meta(description="true or false")]
-Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 0 to 65535")]
-Count = Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number from 1")]
-CountOr0 = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number from 0")]
-Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds from 0")]
-Bytes = Annotated[int, Meta(ge=1, le=1 << 50, description="a number of bytes from 1")]
-BytesOr0 = Annotated[int, Meta(ge=0, le=1 << 50, description="a number of bytes from 0")]
-Milliseconds = Annotated[int, Meta(ge=1, le=10**12, description="a whole number from 1")]
-LogKey = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?!(timestamp|level|logger)$)\S+$",
-        description="a text without blanks, not timestamp, level or logger",
-    ),
-]
-Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
-Mapping = Annotated[dict[str, Text], Meta(description="a table of texts")]
-Method = Annotated[Literal["none", "token"], Meta(description='"none" or "token"')]
-Rule = Annotated[
-    str,
-    Meta(
-        pattern=r"^(|header:[^\s:]+|parameters:[^.]+(\.[^.]+)*)$",
-        description='"header:NAME" or "parameters:PATH.TO.VALUE", or empty',
-    ),
-]
-Exporter = Annotated[
-    Literal["none", "otlp-grpc", "otlp-http", "zipkin", "console"],
-    Meta(description='"none", "otlp-grpc", "otlp-http", "zipkin" or "console"'),
-]
-
-
-_USUAL = "EnumeratedTokenVerification"
+ENUMERATED, JWT = "EnumeratedTokenVerification", "JwtTokenVerification"
 
 
 @dataclass(frozen=True)
@@ -70,8 +58,9 @@ class Server:
     tls_private_key: Text | None = None
     tls_root_certificate: Text | None = None
     authentication_method: Method = "none"
-    token_header_name: Text | None = None
-    token_verification: Text = _USUAL
+    token_header_name: HeaderName | None = None
+    token_verification: Text = ENUMERATED
+    allow_insecure: Flag = False
     task_threads: Count = 32
     task_queue_size: CountOr0 = 256
     task_close_threads: Count = 2
@@ -101,6 +90,11 @@ class Server:
     otel_service_instance_id: Text | None = None
     otel_extract_context: Flag = False
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether nobody gets in who does not show who they are."""
+        return self.authentication_method == "token" or self.use_mtls
+
 
 @dataclass(frozen=True)
 class Flexfun:
@@ -112,15 +106,55 @@ class Flexfun:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One of [[enumerated_tokens.entries]]."""
+
+    name: Text
+    token: OneToken
+    functions: Names = ("*",)
+    max_running: Count | None = None
+
+
+_NO_TOKENS = Tokens()
+
+
+@dataclass(frozen=True)
+class EnumeratedTokens:
+    """Section [enumerated_tokens]."""
+
+    tokens: TokenList = _NO_TOKENS
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class Jwt:
+    """Section [jwt]."""
+
+    jwks: KeysAt | None = None
+    issuer: Text | None = None
+    audience: Text | None = None
+    leeway: Seconds = 0.0
+    algorithms: Algorithms = ("RS256", "PS256", "ES256", "EdDSA")
+    name_claim: Text = "sub"
+    functions_claim: Text | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """docs/settings.md says what each one is for."""
 
     server: Server = Server()
     flexfun: Flexfun = Flexfun()
+    enumerated_tokens: EnumeratedTokens = EnumeratedTokens()
+    jwt: Jwt = Jwt()
 
 
-_SECTIONS: dict[str, type[Any]] = {"server": Server, "flexfun": Flexfun}
-_KNOWN: dict[str, type[Any]] = {**_SECTIONS, "enumerated_tokens": object}
+_SECTIONS: dict[str, type[Any]] = {
+    "server": Server,
+    "flexfun": Flexfun,
+    "enumerated_tokens": EnumeratedTokens,
+    "jwt": Jwt,
+}
 
 # A setting that asks for what is not there ends the start: the host would be open that was told to
 # be closed, or mute that was told to speak.
@@ -130,9 +164,6 @@ _NOT_SERVED = {
     "tls_certificate": "TLS",
     "tls_private_key": "TLS",
     "tls_root_certificate": "TLS",
-    "authentication_method": "authentication",
-    "token_header_name": "authentication",
-    "token_verification": "authentication",
     "otel_exporter_type": "tracing",
     "otel_service_name": "tracing",
     "otel_service_namespace": "tracing",
@@ -154,27 +185,41 @@ def load(files: Iterable[str] = ()) -> Loaded:
 
     Raises SettingsError.
     """
-    found = sources.read(files, {name: get_type_hints(cls) for name, cls in _KNOWN.items()})
-    for key, given in found.get("enumerated_tokens", {}).items():
-        raise _not_served(key, given, "authentication")
-    return Loaded(_settings(found), sources.for_functions(found))
+    found = sources.read(files, {name: get_type_hints(cls) for name, cls in _SECTIONS.items()})
+    settings = Settings(
+        **{name: _section(cls, found.get(name, {})) for name, cls in _SECTIONS.items()}
+    )
+    _check_closed(settings.server, found)
+    return Loaded(settings, sources.for_functions(found))
 
 
-def _settings(found: Sources) -> Settings:
-    values: dict[str, Any] = {}
-    for section, cls in _SECTIONS.items():
-        hints = get_type_hints(cls, include_extras=True)
-        checked = {}
-        for key, given in found.get(section, {}).items():
-            if key not in hints:
-                near = difflib.get_close_matches(key, hints, n=1)
-                known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(hints)}"
-                raise SettingsError(
-                    f"{given.source}: [{given.section}] has no setting {key!r}; {known}"
-                )
-            checked[key] = _checked(key, given, hints[key])
-        values[section] = cls(**checked)
-    return Settings(**values)
+def _section(cls: type[Any], keys: dict[str, Value]) -> Any:
+    hints = get_type_hints(cls, include_extras=True)
+    checked = {}
+    for key, given in keys.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(hints)}"
+            raise SettingsError(
+                f"{given.source}: [{given.section}] has no setting {key!r}; {known}"
+            )
+        checked[key] = (_entries if key == "entries" else _checked)(key, given, hints[key])
+    return cls(**checked)
+
+
+def _entries(key: str, given: Value, hint: Any) -> tuple[Entry, ...]:
+    tables = given.value
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingsError(f"{given.source}: [{given.section}] {key} is no list of tables")
+    entries = []
+    for number, table in enumerate(tables, 1):
+        of = f"{given.section}.{key}, {number}"
+        keys = {name.lower(): Value(value, given.source, of) for name, value in table.items()}
+        for needed in ("name", "token"):
+            if needed not in keys:
+                raise SettingsError(f"{given.source}: [{of}] has no {needed!r}")
+        entries.append(_section(Entry, keys))
+    return tuple(entries)
 
 
 def _checked(key: str, given: Value, hint: Any) -> Any:
@@ -182,18 +227,53 @@ def _checked(key: str, given: Value, hint: Any) -> Any:
     value, expected = given.value, _expected(hint)
     if type(None) in get_args(hint) and value in ("", None):
         return None
-    if expected.startswith(("a text", "a host")) and isinstance(value, (int, float)):
+    if expected.startswith(("a text", "a host", "a header")) and isinstance(value, (int, float)):
         # dynaconf reads a variable's 0123 as a number: its own text counts
-        value = os.environ.get(given.source, str(value))
+        own = given.source.endswith(f"__{key.upper()}")
+        value = os.environ.get(given.source if own else "", str(value))
     try:
-        value = msgspec.convert(value, hint, strict=False)
-    except msgspec.ValidationError:
+        value = msgspec.convert(value, hint, strict=False, dec_hook=_tokens)
+    except msgspec.ValidationError as error:
+        told = error.__cause__ or "is something else"  # by `_tokens`, without the value
+        problem = told if key in SECRETS else f"is {given.value!r}"
         raise SettingsError(
-            f"{given.source}: [{given.section}] {key} is {given.value!r}, expected {expected}"
+            f"{given.source}: [{given.section}] {key} {problem}, expected {expected}"
         ) from None
-    if key in _NOT_SERVED and value not in (None, False, "none", {}, _USUAL):
+    if key in _NOT_SERVED and value not in (None, False, "none", {}):
         raise _not_served(key, given, _NOT_SERVED[key])
     return value
+
+
+def _tokens(kind: type[Tokens], value: object) -> Tokens:
+    return kind.given(value)
+
+
+def _check_closed(server: Server, found: Sources) -> None:
+    """A host that others can reach asks who they are, or was told that it need not."""
+    given = found.get("server", {})
+    if "authentication_method" not in given:
+        for section in ("enumerated_tokens", "jwt"):
+            for key, value in found.get(section, {}).items():
+                raise SettingsError(
+                    f"{value.source}: [{section}] {key} is given, but [server] "
+                    'authentication_method is not: "token", or "none" to serve everybody'
+                )
+    if not (server.authenticates or server.allow_insecure or is_loopback(server.listen_host)):
+        source = given["listen_host"].source
+        raise SettingsError(
+            f"{source}: [server] listen_host is {server.listen_host!r}, which others may reach, "
+            'and nobody is asked for a token: set authentication_method = "token", or '
+            "allow_insecure = true in a closed network"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)
 
 
 def _expected(hint: Any) -> str:

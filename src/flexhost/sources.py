@@ -22,6 +22,8 @@ from flexhost.errors import SettingsError
 PREFIX = "GOODDATA_FLIGHT"
 OTHER_NAMES = {"flexconnect": "flexfun"}
 
+# Settings whose values no error shows and no function gets.
+SECRETS = {"tokens", "entries", "token", "jwks", "tls_private_key"}
 # Section → the names of its settings: of those that the host itself has.
 Known = Mapping[str, Collection[str]]
 
@@ -51,11 +53,15 @@ def read(files: Iterable[str], known: Known) -> Sources:
 
 
 def for_functions(sources: Sources) -> Dynaconf:
-    """All sections, for an author's `on_load`. Raises SettingsError."""
+    """All sections, for an author's `on_load`, with `***` for secrets. Raises SettingsError."""
     everything = Dynaconf(settings_files=[], loaders=[], core_loaders=[], environments=False)
     names = {section: section for section in sources} | OTHER_NAMES
     for name, section in names.items():
-        keys = {key: given.value for key, given in sources.get(section, {}).items()}
+        own = section in ("server", "enumerated_tokens")
+        keys = {
+            key: "***" if own and key in SECRETS else given.value
+            for key, given in sources.get(section, {}).items()
+        }
         try:
             everything.set(name, keys)
             carried = set(everything.get(name)) == set(keys)
@@ -88,7 +94,8 @@ def _read_environment(known: Known) -> Sources:
         try:
             value = parse_conf_data(text, tomlfy=True)
         except Exception as error:
-            raise SettingsError(f"the variable {name} cannot be read: {error}") from None
+            why = "" if key.lower() in SECRETS else f": {error}"
+            raise SettingsError(f"the variable {name} cannot be read{why}") from None
         if parts:
             content.setdefault(section.lower(), {})[key] = value
         else:
@@ -117,7 +124,8 @@ def _sections(content: dict[str, Any], known: Known, source: Callable[[str, str]
         where = source(written, "").rstrip("_")
         if not isinstance(keys, dict):
             if written in names:
-                raise SettingsError(f"{where}: {written} is {keys!r}, expected a section with keys")
+                shown = "a secret" if written == "enumerated_tokens" else repr(keys)
+                raise SettingsError(f"{where}: {written} is {shown}, expected a section with keys")
             for section, settings in known.items():
                 if written in settings:
                     raise SettingsError(f"{where}: {written} stands outside of [{section}]")

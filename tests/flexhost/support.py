@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost import FlexFun
+from flexhost.auth import Authentication, Verifier
 from flexhost.closers import Closers
 from flexhost.events import Event
 from flexhost.executors.threads import Threads
@@ -72,19 +73,25 @@ def free_port() -> int:
 class Client:
     """A pyarrow client that speaks the commands of a FLIGHTRPC data source."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str = "") -> None:
+        self.port = port
         self.flight = fl.connect(f"grpc://127.0.0.1:{port}")
+        self.headers = [("authorization", f"Bearer {token}")] if token else []
+
+    def options(self, headers: dict[str, str] | None = None) -> fl.FlightCallOptions:
+        given = [*self.headers, *(headers or {}).items()]
+        raw = [(name.encode(), value.encode()) for name, value in given]
+        return fl.FlightCallOptions(timeout=LONG, headers=raw)
 
     def info(self, data: bytes, headers: dict[str, str] | None = None) -> fl.FlightInfo:
-        raw = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
-        options = fl.FlightCallOptions(timeout=LONG, headers=raw)
-        return self.flight.get_flight_info(fl.FlightDescriptor.for_command(data), options)
+        descriptor = fl.FlightDescriptor.for_command(data)
+        return self.flight.get_flight_info(descriptor, self.options(headers))
 
     def ticket(self, name: str = "numbers", **parameters: Any) -> fl.Ticket:
         return self.info(command(name, **parameters)).endpoints[0].ticket
 
     def read(self, ticket: fl.Ticket) -> pa.Table:
-        return self.flight.do_get(ticket, fl.FlightCallOptions(timeout=LONG)).read_all()
+        return self.flight.do_get(ticket, self.options()).read_all()
 
     def call(self, name: str = "numbers", **parameters: Any) -> pa.Table:
         return self.read(self.ticket(name, **parameters))
@@ -108,6 +115,10 @@ class Served(Client):
         self.results = results
         self.events: queue.SimpleQueue[Event] = events
 
+    def showing(self, token: str) -> Client:
+        """Another client, that has this token."""
+        return Client(self.port, token)
+
     def event(self, kind: type[Any]) -> Any:
         """The next event of this kind."""
         while not isinstance(event := self.events.get(timeout=LONG), kind):
@@ -129,6 +140,8 @@ def serving(
     retained: Retained | None = None,
     after_read: float | None = None,
     trim_every: float = 0.0,
+    verifier: Verifier | None = None,
+    header: str = "",
     **options: Any,
 ) -> Iterator[Served]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -147,6 +160,9 @@ def serving(
         stall=stall,
         trim_every=trim_every,
     )
+    if verifier is not None:
+        options["authentication"] = Authentication(header)
+        options["authentication"].open(verifier)
     limit = getattr(sys, "tracebacklimit", None)
     frontend = FlightFrontend(
         host, ("127.0.0.1", 0), ("127.0.0.1", 0), cut_off=stall > 0, **options

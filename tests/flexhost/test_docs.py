@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import subprocess
@@ -14,7 +15,8 @@ from support import NUMBERS, ROOT, process, serving
 from flexfun.sample_function import SampleFlexFunction
 from flexhost.messages import KEY
 from flexhost.registry import describe
-from flexhost.settings import Flexfun, Server
+from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
+from flexhost.tokens import Tokens
 
 README = (ROOT / "README.md").read_text()
 
@@ -47,7 +49,7 @@ def test_functions_copied_from_the_docs_pass_the_checks_of_the_template(tmp_path
     folder.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     for number, source in enumerate([blocks(README, "python")[0], *blocks(WRITING, "python")]):
-        text = source if "import pyarrow" in source else IMPORTS + source
+        text = source if "\nimport " in f"\n{source}" else IMPORTS + source
         (folder / f"copied{number}.py").write_text(text)
 
     for check in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "-p", "flexfun"]):
@@ -81,26 +83,47 @@ def test_links_lead_somewhere(page):
 
 
 # Settings whose page tells what is taken when they are not set.
-_MADE_AT_START = ("advertise_port", "result_memory_bytes", "result_spool_dir")
+_MADE_AT_START = (
+    "advertise_host",
+    "advertise_port",
+    "log_trace_keys",
+    "result_memory_bytes",
+    "result_spool_dir",
+    "token_header_name",
+)
 
 
-def test_every_setting_stands_on_its_page_with_its_default():
+@pytest.mark.parametrize(
+    ("heading", "section"),
+    [
+        ("## `[server]`", Server),
+        ("## `[flexfun]`", Flexfun),
+        ("## `[enumerated_tokens]`", EnumeratedTokens),
+        ("### `[[enumerated_tokens.entries]]`", Entry),
+        ("## `[jwt]`", Jwt),
+    ],
+)
+def test_every_setting_stands_on_its_page_with_its_default(heading, section):
     page = (ROOT / "docs" / "settings.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.MULTILINE)
-    settings = {f.name: f for section in (Server, Flexfun) for f in fields(section)}
+    (part,) = re.findall(rf"^{re.escape(heading)}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", part, re.MULTILINE))
+    settings = {field.name: field for field in fields(section)}
 
-    assert sorted(name for name, _ in rows) == sorted(settings)
-    for name, shown in rows:
+    assert sorted(rows) == sorted(settings)
+    for name, shown in rows.items():
         default = settings[name].default
-        if default is MISSING or name in _MADE_AT_START:
-            continue
-        expected = (
-            {"none", "off"}
-            if default in (None, (), "")
-            else {f"`{str(default).lower() if isinstance(default, bool) else f'{default}'}`"}
-        )
-        expected |= {f"`{default:g}`"} if isinstance(default, float) else set()
-        assert shown in expected, name
+        if name not in _MADE_AT_START:
+            assert shown in shown_as(default), name
+
+
+def shown_as(default):
+    if default in (None, (), "", MISSING) or isinstance(default, Tokens):
+        return {"none", "off", "needed"}
+    if isinstance(default, tuple):
+        return {", ".join(f"`{one}`" for one in default)}
+    if isinstance(default, bool):
+        return {f"`{str(default).lower()}`"}
+    return {f"`{default}`", f"`{default:g}`"} if isinstance(default, float) else {f"`{default}`"}
 
 
 def test_the_functions_of_the_writing_page_can_be_called(capsys):
@@ -122,6 +145,17 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))
     assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
+
+
+def test_the_verifier_of_the_writing_page_lets_signed_teams_in():
+    (source,) = [block for block in blocks(WRITING, "python") if "SignedTeams" in block]
+    names = {}
+    exec(source, names)
+    made = names["SignedTeams"]("a key")
+    good = hmac.new(b"a key", b"sales", "sha256").hexdigest()
+
+    assert made.verify(None, f"sales.{good}").name == "sales"
+    assert made.verify(None, f"other.{good}") is None
 
 
 def test_the_dev_servers_own_client_lists_and_calls(tmp_path):

@@ -23,13 +23,17 @@ class Failing(FlexFun):
 """
 
 
+UNKNOWN = "listen_host = 'no.such.host.invalid'"
+
+
 @pytest.mark.parametrize(
     ("settings", "status", "message"),
     [
         ("task_thread = 4", 2, "host.toml: [server] has no setting 'task_thread'; did you mean"),
         ("drain_sec = 'long'", 2, "[server] drain_sec is 'long', expected a number of seconds"),
         ("use_tls = true", 2, "use_tls asks for TLS, which this version does not serve yet"),
-        ("listen_host = 'no.such.host.invalid'", 1, "cannot listen on no.such.host.invalid:0: "),
+        (f"{UNKNOWN}\nallow_insecure = true", 1, "cannot listen on no.such.host.invalid:0: "),
+        (UNKNOWN, 2, "others may reach, and nobody is asked for a token: set authentication_met"),
         ("health_check_host = '192.0.2.1'", 1, "cannot serve HTTP on 192.0.2.1:8877: "),
     ],
 )

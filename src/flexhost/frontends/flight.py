@@ -17,47 +17,28 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.affinity import on_one_core
+from flexhost.auth import Authentication
 from flexhost.call import Call
+from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Stream
-from flexhost.errors import (
-    BadCall,
-    BadRequest,
-    Busy,
-    HostError,
-    Internal,
-    NotOffered,
-    SettingsError,
-    StartError,
-)
+from flexhost.errors import BadCall, HostError, Internal, SettingsError, StartError
 from flexhost.frontends import connections
 from flexhost.frontends import flight_wire as wire
+from flexhost.frontends.flight_admission import NAME, Admission
 from flexhost.frontends.flight_streams import Slots, stream
-from flexhost.function import Headers
 from flexhost.host import Host
-
-_SERVED = {
-    fl.FlightMethod.LIST_FLIGHTS,
-    fl.FlightMethod.GET_SCHEMA,
-    fl.FlightMethod.GET_FLIGHT_INFO,
-    fl.FlightMethod.DO_GET,
-    fl.FlightMethod.DO_ACTION,
-    fl.FlightMethod.LIST_ACTIONS,
-}
-_MAY_COME = {
-    fl.FlightMethod.DO_PUT: "DoPut",
-    fl.FlightMethod.DO_EXCHANGE: "DoExchange",
-}
 
 
 class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
     """Serves a host from the moment it is made; `port` is the port it listens on.
 
-    advertise:    host and port under which clients reach it; port 0 means the one listened on.
-    poll:         seconds that a polling caller waits for its answer.
-    rpcs:         requests that may be under way at once.
-    command:      bytes that a command may have.
-    cut_off:      whether readers that stall may be cut off: tables go out piece by piece then.
-    error_detail: whether the text of a function's exception reaches the client.
+    advertise:      host and port under which clients reach it; port 0 means the one listened on.
+    poll:           seconds that a polling caller waits for its answer.
+    rpcs:           requests that may be under way at once.
+    command:        bytes that a command may have.
+    cut_off:        whether readers that stall may be cut off: tables go out piece by piece then.
+    error_detail:   whether the text of a function's exception reaches the client.
+    authentication: without one anyone may call.
     """
 
     def __init__(
@@ -71,6 +52,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         command: int = 1 << 20,
         cut_off: bool = False,
         error_detail: bool = True,
+        authentication: Authentication | None = None,
     ) -> None:
         """Raises StartError that names the address and the cause."""
         # GetSchema cannot carry a coded error: pyarrow sends the text with its traceback
@@ -78,10 +60,11 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._host = host
         self._poll = poll
         self._rpcs = Slots(rpcs)
-        self._refusal = wire.Refusal(self._rpcs.busy)
         self._command = command
         self._cut_off = cut_off
         self._error_detail = error_detail
+        self._tokens = authentication is not None
+        admission = Admission(host, self._rpcs, self.errors, authentication)
         try:
             fl.Location(_uri(advertise[0], advertise[1] or 1))
         except (ValueError, pa.ArrowException):
@@ -91,7 +74,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         _try_to_bind(*listen)
         try:
             with on_one_core():
-                super().__init__(_uri(*listen), middleware={"call": _OnePerCall(self)})
+                super().__init__(_uri(*listen), middleware={NAME: admission})
         except Exception as error:
             raise StartError(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from None
         self.location = fl.Location(_uri(advertise[0], advertise[1] or self.port))
@@ -99,44 +82,50 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
-        with self.errors("ListFlights"), self._rpcs:
-            return iter([wire.describe(function) for function in self._host.functions])
+        caller = self._caller(context)
+        with self.errors("ListFlights", caller=caller.name), self._rpcs:
+            return iter([wire.describe(one) for one in self._host.functions.of(caller)])
 
     def get_schema(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.SchemaResult:
+        caller = self._caller(context)
         try:
-            with self.errors("GetSchema"), self._rpcs:
+            with self.errors("GetSchema", caller=caller.name), self._rpcs:
                 command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
-                return fl.SchemaResult(self._host.functions[name].schema)
+                return fl.SchemaResult(self._host.functions.get(name, caller).schema)
         except fl.FlightError as error:  # of which pyarrow would keep neither class nor code here
             raise ValueError(str(error)) from None
 
     def get_flight_info(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
-        with self.errors("GetFlightInfo"), self._rpcs:
+        admitted = context.get_middleware(NAME)
+        caller, headers = admitted.caller, admitted.headers
+        with self.errors("GetFlightInfo", caller=caller.name), self._rpcs:
             command = wire.command_of(descriptor, self._command)
-            headers = context.get_middleware("call").headers
             poll = self._poll if wire.POLLABLE in headers else 0.0
             if verb := wire.decode_poll(command):
-                call = self._known(*verb)
+                call = self._known(*verb, caller)
             else:
                 name, parameters, hint = wire.decode_command(command)
                 kept = command if poll else b""
-                call = self._host.submit(name, parameters, hint, headers, poll=poll, command=kept)
+                call = self._host.submit(
+                    name, parameters, hint, headers, poll=poll, command=kept, caller=caller
+                )
             if not self._host.wait(call, context.is_cancelled, poll or None):
                 raise wire.not_yet(call.id)
             return self._flight_info(call, descriptor)
 
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.FlightDataStream:
-        with self.errors("DoGet"):
+        caller = self._caller(context)
+        with self.errors("DoGet", caller=caller.name):
             call_id = wire.decode_ticket(ticket)
             cut = functools.partial(connections.cut, context.peer()) if self._cut_off else None
             self._rpcs.enter()  # until the stream is dropped
             try:
-                reading = self._host.read(call_id, cut)
+                reading = self._host.read(call_id, cut, caller=caller)
             except BaseException:
                 self._rpcs.leave()
                 raise
@@ -145,13 +134,15 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return stream(reading, self._rpcs, watch, self.errors, whole=whole)
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
-        with self.errors("ListActions"), self._rpcs:
+        caller = self._caller(context)
+        with self.errors("ListActions", caller=caller.name), self._rpcs:
             return list(wire.ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
-        with self.errors("DoAction"), self._rpcs:
+        caller = self._caller(context)
+        with self.errors("DoAction", caller=caller.name), self._rpcs:
             name, parameters = wire.decode_invalidate(action, self._command)
-            invalidated = self._host.invalidate(name, parameters)
+            invalidated = self._host.invalidate(name, parameters, caller=caller)
             return iter([wire.encode_invalidated(invalidated)])
 
     @property
@@ -168,7 +159,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         return not stopping.is_alive()
 
     @contextmanager
-    def errors(self, request: str, *, in_stream: bool = False) -> Iterator[None]:
+    def errors(self, request: str, *, caller: str = "", in_stream: bool = False) -> Iterator[None]:
         """The one place where an error of the host becomes an error of the wire."""
         try:
             yield
@@ -186,43 +177,31 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         # an error may be kept with its call, and its frames would keep this request
         told.__traceback__ = told.__context__ = None
         # no name for what is raised: it would be in a frame that it keeps itself
-        raise self._told(told, request, in_stream=in_stream) from None
+        raise self._told(told, request, caller, in_stream=in_stream) from None
 
-    def _told(self, error: HostError, request: str, *, in_stream: bool) -> fl.FlightError:
-        id_ = self._host.refused(error, request)
+    def _told(
+        self, error: HostError, request: str, caller: str, *, in_stream: bool
+    ) -> fl.FlightError:
+        id_ = self._host.refused(error, request, caller)
         try:
             return wire.flight_error(error, id_, detail=self._error_detail, in_stream=in_stream)
         except Exception as broken:  # over words that the function chose
             untold = Internal("an error could not be told", trace=repr(type(broken)))
-            return wire.flight_error(untold, self._host.refused(untold, request))
+            return wire.flight_error(untold, self._host.refused(untold, request, caller))
 
-    def refuse_early(self, method: fl.FlightMethod, headers: Headers) -> None:
-        """Refuse what would be refused anyway while that is cheapest. Raises a Flight error."""
-        if method is fl.FlightMethod.GET_FLIGHT_INFO:
-            # one who polls may ask for a call that was accepted
-            polls = wire.POLLABLE in headers
-            if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
-                raise self._too_many(busy)
-        elif method not in _SERVED:
-            # such requests hold a thread otherwise
-            with self.errors(_MAY_COME.get(method, method.name)):
-                if method in _MAY_COME:
-                    raise NotOffered(f"{_MAY_COME[method]} is not offered by this host")
-                raise BadRequest("this host does not serve requests of this kind")
+    def _caller(self, context: fl.ServerCallContext) -> Caller:
+        """Who calls; where tokens are asked for, `Admission` has found out."""
+        if not self._tokens:
+            return ANYONE
+        caller: Caller = context.get_middleware(NAME).caller
+        return caller
 
-    def _too_many(self, busy: Busy) -> fl.FlightError:
-        """The error of a refusal that many are told. In a burst of thousands each microsecond of
-        Python in a request costs many, so only its id is made anew."""
-        if busy is not self._refusal.busy:
-            self._refusal = wire.Refusal(busy)
-        return self._refusal.error(self._host.refused(busy, "GetFlightInfo"))
-
-    def _known(self, verb: bytes, call_id: str) -> Call:
+    def _known(self, verb: bytes, call_id: str, caller: Caller) -> Call:
         """The call that a poll is about. A cancel is done, and answered, here."""
         if verb == wire.CANCEL:
-            self._host.cancel(call_id)
+            self._host.cancel(call_id, caller)
             raise wire.cancelled(call_id)
-        call = self._host.find(call_id)
+        call = self._host.find(call_id, caller)
         if call is None:
             raise BadCall(f"there is no call {call_id!r} to wait for")
         return call
@@ -245,22 +224,6 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
 
 
 _NANOSECONDS = pa.timestamp("ns", "UTC")
-
-
-class _OnePerCall(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
-    """The only middleware, since each entry from gRPC into Python has its price."""
-
-    def __init__(self, frontend: FlightFrontend) -> None:
-        self._frontend = frontend
-
-    def start_call(self, info: fl.CallInfo, headers: Headers) -> _Headers | None:
-        self._frontend.refuse_early(info.method, headers)
-        return _Headers(headers) if info.method is fl.FlightMethod.GET_FLIGHT_INFO else None
-
-
-class _Headers(fl.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
 
 
 def _uri(host: str, port: int) -> str:

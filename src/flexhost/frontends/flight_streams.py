@@ -59,7 +59,7 @@ class AsFlightErrors(Protocol):
     """Turns errors of the host inside it into errors of the wire."""
 
     def __call__(
-        self, request: str, *, in_stream: bool = False
+        self, request: str, *, caller: str = "", in_stream: bool = False
     ) -> AbstractContextManager[None]: ...
 
 

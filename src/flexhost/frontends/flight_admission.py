@@ -1,0 +1,88 @@
+"""Who gets in: the one middleware, run before the handler of each request."""
+
+from __future__ import annotations
+
+import pyarrow.flight as fl
+
+from flexhost.auth import Authentication
+from flexhost.caller import ANYONE, Caller
+from flexhost.errors import BadRequest, Busy, NotOffered
+from flexhost.frontends import flight_wire as wire
+from flexhost.frontends.flight_streams import AsFlightErrors, Slots
+from flexhost.function import Headers
+from flexhost.host import Host
+
+# The name by which `context.get_middleware` knows it.
+NAME = "call"
+
+_SERVED = {
+    fl.FlightMethod.LIST_FLIGHTS: "ListFlights",
+    fl.FlightMethod.GET_SCHEMA: "GetSchema",
+    fl.FlightMethod.GET_FLIGHT_INFO: "GetFlightInfo",
+    fl.FlightMethod.DO_GET: "DoGet",
+    fl.FlightMethod.DO_ACTION: "DoAction",
+    fl.FlightMethod.LIST_ACTIONS: "ListActions",
+}
+_MAY_COME = {
+    fl.FlightMethod.DO_PUT: "DoPut",
+    fl.FlightMethod.DO_EXCHANGE: "DoExchange",
+}
+_NAMES = _SERVED | _MAY_COME
+
+
+class Admitted(fl.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
+    """What a handler finds with its request: who calls, and the headers without the token."""
+
+    def __init__(self, caller: Caller, headers: Headers) -> None:
+        self.caller = caller
+        self.headers = headers
+
+
+class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
+    """The only middleware, since each entry from gRPC into Python has its price; so has an object
+    that goes with a request: those that need none get none."""
+
+    def __init__(
+        self,
+        host: Host,
+        rpcs: Slots,
+        errors: AsFlightErrors,
+        authentication: Authentication | None,
+    ) -> None:
+        self._host = host
+        self._rpcs = rpcs
+        self._errors = errors
+        self._authentication = authentication
+        self._refusal = wire.Refusal(rpcs.busy)
+
+    def start_call(self, info: fl.CallInfo, headers: Headers) -> Admitted | None:
+        """Raises a Flight error."""
+        method = info.method
+        if self._authentication is None:
+            self._refuse_early(method, headers, ANYONE)
+            return Admitted(ANYONE, headers) if method is fl.FlightMethod.GET_FLIGHT_INFO else None
+        with self._errors(_NAMES.get(method, method.name)):
+            caller = self._authentication.caller(info, headers)
+        self._refuse_early(method, headers, caller)
+        return Admitted(caller, self._authentication.masked(headers))
+
+    def _refuse_early(self, method: fl.FlightMethod, headers: Headers, caller: Caller) -> None:
+        """Refuse what would be refused anyway while that is cheapest."""
+        if method is fl.FlightMethod.GET_FLIGHT_INFO:
+            # one who polls may ask for a call that was accepted
+            polls = wire.POLLABLE in headers
+            if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
+                raise self._too_many(busy, caller)
+        elif method not in _SERVED:
+            # such requests hold a thread otherwise
+            with self._errors(_NAMES.get(method, method.name), caller=caller.name):
+                if method in _MAY_COME:
+                    raise NotOffered(f"{_MAY_COME[method]} is not offered by this host")
+                raise BadRequest("this host does not serve requests of this kind")
+
+    def _too_many(self, busy: Busy, caller: Caller) -> fl.FlightError:
+        """The error of a refusal that many are told. In a burst of thousands each microsecond of
+        Python in a request costs many, so only its id is made anew."""
+        if busy is not self._refusal.busy:
+            self._refusal = wire.Refusal(busy)
+        return self._refusal.error(self._host.refused(busy, "GetFlightInfo", caller.name))

@@ -1,0 +1,67 @@
+"""Modules of the author that the settings name: their classes, and what goes wrong in them."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flexhost.errors import StartError, name_of, text_of
+
+
+def load(name: str, what: str) -> ModuleType:
+    """what: the module is for, for the error. Raises StartError."""
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, name):
+            raise StartError(f"{what} module {name!r} cannot be found") from None
+        raise failure(f"{what} module {name!r} cannot be imported", error) from None
+
+
+def classes_of(
+    module: ModuleType, what: str, wanted: Callable[[type[Any]], bool]
+) -> Iterator[type[Any]]:
+    """Those defined in a module, for a package also in its submodules that it imports, and whatever
+    its `__all__` names. Raises StartError."""
+    try:
+        listed = list(getattr(module, "__all__", ()))
+        # through getattr, for names that the module makes when they are asked for
+        members = vars(module) | {name: getattr(module, name) for name in listed}
+        for name, cls in members.items():
+            if not issubclass(type(cls), type):
+                continue
+            own = f"{cls.__module__}.".startswith(f"{module.__name__}.") or name in listed
+            if own and wanted(cls):
+                yield cls
+    except BaseException as error:
+        text = f"{what} module {module.__name__!r} cannot be inspected"
+        raise failure(text, error) from None
+
+
+def failure(what: str, error: BaseException) -> StartError:
+    """An exception of the author's code as one sentence, with the author's own traceback."""
+    text = " ".join(text_of(error).split())
+    return StartError(f"{what}: {name_of(error)}: {text}", trace=_trace(error))
+
+
+def _is_parent(missing: str | None, name: str) -> bool:
+    return missing is not None and f"{name}.".startswith(f"{missing}.")
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback without the frames that led from here into the author's code."""
+    frames = error.__traceback__
+    while frames is not None and _leads_there(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames, limit=50))
+    except BaseException:  # of an exception that cannot be written
+        return "".join(traceback.format_tb(frames, limit=50))
+
+
+def _leads_there(file: str) -> bool:
+    return Path(file).parent == Path(__file__).parent or "importlib" in file
