@@ -7,6 +7,9 @@ import stat
 
 from flexhost.errors import SettingsError
 
+# Seconds between two looks whether they changed. New content counts when two looks found the same,
+# so that nothing half-written does.
+LOOK = 1.0
 MOST_BYTES = 1 << 20
 
 

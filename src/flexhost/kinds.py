@@ -49,7 +49,7 @@ TokenList = Annotated[
     Tokens, Meta(description='a list of texts, each a token or sha256:<64 hex digits>, or "@/path"')
 ]
 OneToken = Annotated[
-    Token, Meta(description='a text, a token or sha256:<64 hex digits>, or "@/path"')
+    Token, Meta(description='one token, a text or sha256:<64 hex digits>, or "@/path"')
 ]
 KeysAt = Annotated[
     str,

@@ -15,14 +15,24 @@ class Ticker:
     def __init__(self, name: str, seconds: float, tick: Callable[[], object]) -> None:
         self._seconds = seconds
         self._tick = tick
-        self._closed = threading.Event()
+        self._woken = threading.Event()
+        self._closed = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
+    def wake(self) -> None:
+        """Let the next time be now."""
+        self._woken.set()
+
     def close(self) -> None:
-        self._closed.set()
+        self._closed = True
+        self._woken.set()
 
     def _run(self) -> None:
-        while not self._closed.wait(self._seconds):
+        while True:
+            self._woken.wait(self._seconds)
+            self._woken.clear()
+            if self._closed:
+                return
             try:
                 self._tick()
             except Exception:  # the next one must come all the same

@@ -10,12 +10,8 @@ from typing import Any, NamedTuple
 from flexhost.caller import Caller
 from flexhost.digests import Digest
 from flexhost.errors import SettingsError
-from flexhost.files import content
+from flexhost.files import LOOK, content
 from flexhost.ticker import Ticker
-
-# Seconds between two looks at the files. New content counts when two looks found the same, so that
-# no half-written token does.
-EVERY = 1.0
 
 _logger = logging.getLogger("flexhost")
 
@@ -70,7 +66,7 @@ class EnumeratedTokenVerification:
     """Tokens that are known one by one. Files are read again when they have changed: a bad new one
     is reported, and what was read before stays."""
 
-    def __init__(self, known: Sequence[Known], *, every: float = EVERY) -> None:
+    def __init__(self, known: Sequence[Known], *, every: float = LOOK) -> None:
         """Raises SettingsError: a file that is no list of tokens, two of one name or one token."""
         self._known = known
         self._files = {one.tokens.file for one in known if one.tokens.file}

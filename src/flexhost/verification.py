@@ -10,7 +10,7 @@ from flexhost.auth import Verifier
 from flexhost.caller import Caller
 from flexhost.errors import SettingsError, StartError
 from flexhost.function import LoadContext
-from flexhost.settings import ENUMERATED, JWT, EnumeratedTokens, Settings
+from flexhost.settings import ENUMERATED, JWT, EnumeratedTokens, Jwt, Settings
 from flexhost.tokens import EnumeratedTokenVerification, Known
 
 
@@ -19,6 +19,8 @@ def verifier(settings: Settings, ctx: LoadContext) -> Verifier:
     name = settings.server.token_verification
     if name == ENUMERATED:
         return _enumerated(settings.enumerated_tokens)
+    if name == JWT:
+        return _jwt(settings.jwt)
     return _authors(name, ctx)
 
 
@@ -34,6 +36,24 @@ def _enumerated(section: EnumeratedTokens) -> Verifier:
             "entries: nobody could call"
         )
     return EnumeratedTokenVerification(known)
+
+
+def _jwt(section: Jwt) -> Verifier:
+    for needed in ("jwks", "issuer", "audience"):
+        if getattr(section, needed) is None:
+            raise SettingsError(f"token_verification is {JWT!r}, but [jwt] has no {needed}")
+    try:
+        from flexhost.jwks import Keys
+        from flexhost.jwt_tokens import JwtTokenVerification
+    except ImportError as error:
+        raise SettingsError(
+            f"token_verification is {JWT!r}, which needs a package that cannot be imported "
+            f'({error}): pip install "{_PYJWT}"'
+        ) from None
+    return JwtTokenVerification(section, Keys(section.jwks or ""))
+
+
+_PYJWT = "PyJWT[crypto]>=2.12.0,<3"
 
 
 def _authors(name: str, ctx: LoadContext) -> Verifier:

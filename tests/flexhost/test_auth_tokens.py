@@ -1,0 +1,425 @@
+"""Tokens of the settings: what may stand there, and files that change under a running host."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import urllib.request
+
+import pyarrow as pa
+import pyarrow.flight as fl
+import pytest
+from support import NUMBERS, SCHEMA, Client, command, free_port, function, process, serving, until
+
+from flexhost.caller import Caller
+from flexhost.digests import Digest
+from flexhost.errors import SettingsError
+from flexhost.settings import load
+from flexhost.tokens import EnumeratedTokenVerification, Known, Token, Tokens
+from flexhost.verification import verifier
+
+SECRET = "s3cret-of-the-tests"
+HASHED = "sha256:" + hashlib.sha256(SECRET.encode()).hexdigest()
+QUICK = 0.02  # seconds between two looks
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Settings of a file with token authentication, this text and these variables."""
+
+    def run(text="", **variables):
+        file = tmp_path / "host.toml"
+        file.write_text(f'[server]\nauthentication_method = "token"\n{text}')
+        for name, value in variables.items():
+            monkeypatch.setenv(f"GOODDATA_FLIGHT_{name}", value)
+        return load([str(file)])
+
+    return run
+
+
+def found(text, given):
+    """The verifier of these settings."""
+    return verifier(given(text).settings, None)
+
+
+def names(checked, *tokens):
+    return [caller and caller.name for caller in (checked.verify(None, one) for one in tokens)]
+
+
+def test_a_token_is_given_as_it_is_or_as_its_digest(given):
+    plain = found(f"{LIST} ['{SECRET}']", given)
+    hashed = found(f"{LIST} ['{HASHED.upper().replace('SHA', 'sha')}']", given)
+
+    for one in (plain, hashed):
+        assert one.verify(None, SECRET) == Caller(Digest.of(SECRET).name)
+        assert names(one, HASHED, "s", "", SECRET + "x") == [None] * 4
+
+
+def test_a_list_in_a_variable_is_json_and_replaces_that_of_a_file(given):
+    loaded = given(f"{LIST} ['x']", ENUMERATED_TOKENS__TOKENS='["y", "12"]')
+    checked = verifier(loaded.settings, None)
+
+    assert [bool(name) for name in names(checked, "x", "y", "12")] == [False, True, True]
+
+
+def test_an_entry_is_a_caller_with_a_name_its_functions_and_its_bound(given):
+    checked = found(
+        f"""
+        [[enumerated_tokens.entries]]
+        name = "sales"
+        token = "{HASHED}"
+        functions = ["Sales*"]
+        max_running = 3
+        [[enumerated_tokens.entries]]
+        name = "all"
+        token = "another"
+        """,
+        given,
+    )
+
+    assert checked.verify(None, SECRET) == Caller("sales", ("Sales*",), 3)
+    assert checked.verify(None, "another") == Caller("all")
+
+
+LIST = "[enumerated_tokens]\ntokens ="
+ENTRY = "[[enumerated_tokens.entries]]\nname = 'a'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{LIST} 's3cret'", "tokens is of type str, not a list, expected a"),
+        (f"{LIST} '@s3cret'", "tokens is of type str, not a list"),
+        (f"{LIST} 's3cret@/'", "tokens is of type str, not a list"),
+        (f"{LIST} 53", "tokens is of type int, not a list"),
+        (LIST + "{s3cret = 1}", "tokens is of type dict, not a list"),
+        (f"{LIST} ['s3cret', '']", "tokens has an item 2 that is empty"),
+        (f"{LIST} ['s3cret', '  ']", "has an item 2 that is empty"),
+        (f"{LIST} [53]", "has an item 1 that is of type int, not a text"),
+        (f"{LIST} [' s3cret']", "item 1 that has characters that no header"),
+        (f"{LIST} ['s3crét']", "item 1 that has characters that no header"),
+        (f'{LIST} ["s3c\\nret"]', "item 1 that has characters that no header"),
+        (f"{LIST} ['@/s3cret']", "item 1 that begins with @, which is no tok"),
+        (f"{LIST} ['sha256:53']", "item 1 that begins with sha256: and has no"),
+        (f"{LIST} ['sha256:{'s3cret53' * 8}']", "and has not 64 hex digits"),
+        ("[enumerated_tokens]\ntoken = 's3cret'", "has no setting 'token'; did you mean 'tokens'"),
+        ("[enumerated_tokens]\nentries = 's3cret'", "entries is no list of tables"),
+        ("[enumerated_tokens]\nentries = ['s3cret']", "entries is no list of tables"),
+        (f"{ENTRY}token = 53", "[enumerated_tokens.entries, 1] token is of type int, not a text"),
+        (f"{ENTRY}token = ''", "token is empty, expected one token, a text or sha"),
+        (f"{ENTRY}token = ['s3cret']", "token is of type list, not a text"),
+        (f"{ENTRY}tokn = 's3cret'", "[enumerated_tokens.entries, 1] has no 'token'"),
+        (f"{ENTRY}token = 's3cret'\nfunction = 'a'", "no setting 'function'; did you mean 'funct"),
+        (f"{ENTRY}token = 's3cret'\nfunctions = 'a'", "functions is 'a', expected a list of tex"),
+        (f"{ENTRY}token = 's3cret'\nmax_running = 0", "max_running is 0, expected a whole number"),
+        ("[[enumerated_tokens.entries]]\ntoken = 's3cret'", "entries, 1] has no 'name'"),
+        (
+            "token_header_name = 'x-token-bin'",
+            "token_header_name is 'x-token-bin', expected a head",
+        ),
+        ("token_header_name = 'a b'", "expected a header name of letters, digits and dashes"),
+    ],
+)
+def test_what_is_no_token_ends_the_start_and_is_not_shown(given, text, message):
+    with pytest.raises(SettingsError) as error:
+        given(text)
+
+    _, told = str(error.value).split("host.toml: ")
+    assert message in told
+    assert "s3c" not in told
+    assert "53" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKENS", "s3cret"),
+        ("TOKENS", "53"),
+        ("TOKENS", "@int s3cret"),
+        ("TOKENS", '["", "s3cret"]'),
+        ("ENTRIES", "s3cret"),
+        ("ENTRIES", '[{name = 53, token = ["s3cret"]}]'),
+        ("ENTRIES", '[{name = "", token = "s3cret"}]'),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named_and_its_token_is_not_shown(given, name, value):
+    with pytest.raises(SettingsError, match=f"GOODDATA_FLIGHT_ENUMERATED_TOKENS__{name}") as error:
+        given(**{f"ENUMERATED_TOKENS__{name}": value})
+
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "[enumerated_tokens] has neither tokens nor entries: nobody could call"),
+        (f"{LIST} []", "has neither tokens nor entries"),
+        (f"{LIST} ['a', 'a']", "one token is given twice, for 'token-"),
+        (f"{ENTRY}token = 'x'\n{ENTRY}token = 'y'", "two entries of tokens are named 'a'"),
+        (f"{LIST} ['x']\n{ENTRY}token = 'x'", "is given twice, for 'token-"),
+        (f"{LIST} '@/no/such'", "cannot read the file /no/such of tokens: No"),
+        (f"{LIST} '@/dev'", "the file /dev of tokens is no regular file"),
+    ],
+)
+def test_tokens_that_tell_no_callers_apart_end_the_start(given, text, message):
+    with pytest.raises(SettingsError) as error:
+        found(text, given)
+
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", [f"{LIST} ['x']", "[jwt]\nissuer = 'x'"])
+def test_tokens_without_an_authentication_method_end_the_start(tmp_path, text):
+    file = tmp_path / "host.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="is given, but .* authentication_method is not"):
+        load([str(file)])
+
+    file.write_text(f"[server]\nauthentication_method = 'none'\n{text}")
+    assert load([str(file)]).settings.server.authentication_method == "none"
+
+
+def test_nothing_that_holds_tokens_shows_them(given):
+    text = f"{LIST} ['{SECRET}']\n{ENTRY}token = 'an0ther'"
+    loaded = given(text)
+    checked = verifier(loaded.settings, None)
+    everything = loaded.everything
+
+    shown = "".join(
+        [
+            *(repr(one) + str(one) for one in (loaded.settings, checked, vars(checked))),
+            str(everything.as_dict()),
+            str(everything.enumerated_tokens),
+        ]
+    )
+    digests = [Digest.of(token) for token in (SECRET, "an0ther")]
+    for secret in (
+        SECRET,
+        "an0ther",
+        *(d.hex() for d in digests),
+        *(bytes.__repr__(d) for d in digests),
+    ):
+        assert secret not in shown
+    assert everything.enumerated_tokens.tokens == everything.enumerated_tokens.entries == "***"
+
+
+def test_the_name_of_a_nameless_caller_does_not_tell_its_token():
+    name = Digest.of(SECRET).name
+
+    assert (
+        name == "token-" + hashlib.sha256(hashlib.sha256(SECRET.encode()).digest()).hexdigest()[:16]
+    )
+
+
+@pytest.fixture
+def watching():
+    """Verifiers of files that look often."""
+    made = []
+
+    def make(*known):
+        made.append(EnumeratedTokenVerification(known, every=QUICK))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_file_has_a_token_a_line(tmp_path, watching):
+    file = tmp_path / "tokens"
+    file.write_text(f"\ufeff# of ann\nann's\r\n\n   bob's  \n#no\n{HASHED}\n", "utf-8")
+    checked = watching(Known(Tokens(file=str(file))))
+
+    assert all(names(checked, "ann's", "bob's", SECRET))
+    assert names(checked, "#no", "", "# of ann", HASHED) == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has none"),
+        (b"\n# nothing\n", "has none"),
+        (b"good\nsha256:s3cret\n", "line 2 begins with sha256: and has not 64 hex digits after it"),
+        (b"s3cr\xc3\xa9t", "line 1 has characters that no header carries"),
+        (b"s3cret\x00x", "line 1 has characters that no header carries"),
+        (b"s3cret\ns3cret\n", "one token is given twice"),
+        (b"s3cret\n" * 200_000, "has over 1048576 bytes"),
+    ],
+)
+def test_a_file_that_is_no_list_of_tokens_ends_the_start(tmp_path, content, message):
+    file = tmp_path / "tokens"
+    file.write_bytes(content)
+
+    with pytest.raises(SettingsError, match=message) as error:
+        EnumeratedTokenVerification([Known(Tokens(file=str(file)))])
+    assert "s3cr" not in str(error.value)
+
+
+def test_a_pipe_is_no_list_of_tokens_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(SettingsError, match="is no regular file"):
+        EnumeratedTokenVerification([Known(Tokens(file=str(tmp_path / "pipe")))])
+
+
+def test_a_file_of_an_entry_has_one_token(tmp_path, watching):
+    file = tmp_path / "token"
+    file.write_text("ann's\n")
+    known = Known(Token(file=str(file)), Caller("ann"))
+    assert names(watching(known), "ann's") == ["ann"]
+
+    file.write_text("ann's\nbob's\n")
+    with pytest.raises(SettingsError, match="has 2 tokens, expected 1"):
+        watching(known)
+
+
+def test_a_file_that_changes_is_read_again(tmp_path, watching):
+    file = tmp_path / "tokens"
+    file.write_text("one\ntwo\n")
+    checked = watching(Known(Tokens(file=str(file))))
+
+    file.write_text("two\nsix\n")  # as long as before
+
+    until(lambda: names(checked, "one") == [None])
+    assert all(names(checked, "two", "six"))
+
+
+def test_a_link_that_is_swapped_is_read_again(tmp_path, watching):
+    # as Kubernetes changes a secret
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "tokens").write_text(f"token-{version}\n")
+    (tmp_path / "data").symlink_to("1")
+    (tmp_path / "tokens").symlink_to("data/tokens")
+    checked = watching(Known(Tokens(file=str(tmp_path / "tokens"))))
+    assert all(names(checked, "token-1"))
+
+    (tmp_path / "new").symlink_to("2")
+    (tmp_path / "new").rename(tmp_path / "data")
+
+    until(lambda: names(checked, "token-1") == [None])
+    assert all(names(checked, "token-2"))
+
+
+@pytest.mark.parametrize("content", ["", "sha256:5\n", None, "ann's\n"])
+def test_a_bad_new_file_is_reported_once_and_the_tokens_of_before_stay(
+    tmp_path, watching, caplog, content
+):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    caplog.set_level(logging.INFO, "flexhost")
+    ann = Known(Tokens((Digest.of("ann's"),)), Caller("ann"))
+    checked = watching(Known(Tokens(file=str(file))), ann)
+
+    file.unlink() if content is None else file.write_text(content)
+
+    until(lambda: "those of before stay" in caplog.text)
+    for _ in range(3):
+        checked.look()
+    assert caplog.text.count("those of before stay") == 1
+    assert all(names(checked, "one", "ann's"))
+    file.write_text("two\n")
+    until(lambda: names(checked, "two") != [None])
+
+
+def test_what_is_half_written_is_no_token(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("one-long-token\n")
+    checked = EnumeratedTokenVerification([Known(Tokens(file=str(file)))], every=1e6)
+
+    file.write_text("another-lo")
+    checked.look()
+    file.write_text("another-long-token\n")
+    checked.look()
+    assert names(checked, "another-lo", "another-long-token") == [None, None]
+
+    checked.look()
+    assert names(checked, "another-lo", "one-long-token") == [None, None]
+    assert all(names(checked, "another-long-token"))
+    checked.close()
+
+
+def test_a_removed_token_gets_nobody_in_and_its_tickets_neither(tmp_path, watching):
+    file = tmp_path / "tokens"
+    file.write_text("ann-token\nbob-token\n")
+    checked = watching(Known(Tokens(file=str(file))))
+    table = pa.table({"n": [1]}, SCHEMA)
+    with serving(function(lambda *_: table), verifier=checked) as client:
+        ann = client.showing("ann-token")
+        ticket = ann.ticket()
+        file.write_text("bob-token\n")
+        until(lambda: names(checked, "ann-token") == [None])
+
+        with pytest.raises(fl.FlightUnauthenticatedError):
+            ann.read(ticket)
+        assert client.showing("bob-token").call().num_rows == 1
+
+
+def test_all_digests_are_compared_in_constant_time(monkeypatch):
+    compared = []
+    real = __import__("hmac").compare_digest
+    monkeypatch.setattr(
+        "flexhost.tokens.hmac.compare_digest", lambda a, b: compared.append(a) or real(a, b)
+    )
+    digests = tuple(Digest.of(str(number)) for number in range(20))
+    checked = EnumeratedTokenVerification([Known(Tokens(digests))])
+
+    for shown in ("0", "19", "unknown"):
+        compared.clear()
+        checked.verify(None, shown)
+        assert compared == list(digests)
+
+
+TELLING = (
+    NUMBERS
+    + """
+    @staticmethod
+    def on_load(ctx):
+        print(ctx.settings.enumerated_tokens, file=__import__("sys").stderr)
+"""
+)
+
+
+def test_a_host_of_its_own_lets_tokens_in_and_says_nothing_of_them(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("first-s3cret\n")
+    metrics = free_port()
+    settings = f"""
+authentication_method = "token"
+metrics_host = "127.0.0.1"
+metrics_port = {metrics}
+[enumerated_tokens]
+tokens = "@{file}"
+[[enumerated_tokens.entries]]
+name = "sales"
+token = "second-s3cret"
+functions = ["num*"]
+"""
+    with process(tmp_path, TELLING, settings) as host:
+        port = host.port()
+        first, second = Client(port, "first-s3cret"), Client(port, "second-s3cret")
+        assert first.call().num_rows == second.call().num_rows == 3
+        with pytest.raises(fl.FlightUnauthenticatedError):
+            Client(port, "third-s3cret").info(command())
+        file.write_text("other-s3cret\n")
+
+        def refused():
+            try:
+                first.info(command())
+            except fl.FlightUnauthenticatedError:
+                return True
+            return False
+
+        until(refused)
+        assert Client(port, "other-s3cret").call().num_rows == 3
+        page = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics")
+        counted = page.read().decode()
+        host.process.terminate()
+        status, log = host.ended()
+
+    assert status == 0
+    assert '"caller":"sales"' in log
+    assert f'"caller":"{Digest.of("first-s3cret").name}"' in log
+    assert 'flexhost_refusals_total{reason="unauthenticated"}' in counted
+    assert "s3cret" not in log + counted
