@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import cryptography  # noqa: F401  # without it PyJWT verifies nothing asymmetric
@@ -114,6 +115,8 @@ class Keys:
             with _opener.open(self._url, timeout=ANSWER) as response:
                 data: bytes = response.read(MOST_BYTES + 1)
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, HTTPError):
+                error.close()
             raise StartError(f"cannot fetch the keys of {self._shown}: {text_of(error)}") from None
         if len(data) > MOST_BYTES:
             raise StartError(f"the keys of {self._shown} have over {MOST_BYTES} bytes")
@@ -123,7 +126,7 @@ class Keys:
         try:
             listed = json.loads(data)["keys"]
             found = dict(key for one in listed if (key := _key(one)))
-        except (ValueError, TypeError, LookupError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise SettingsError(f"{self._shown} is no JSON Web Key Set") from None
         if not found:
             raise SettingsError(f"{self._shown} has no key that can be used")
@@ -141,7 +144,7 @@ def _key(of: dict[str, Any]) -> tuple[str | None, Key] | None:
         return None
     try:
         parsed = jwt.PyJWK(of)
-    except jwt.PyJWTError:
+    except Exception:  # an odd one does not take the others along
         return None
     if of["kty"] == "RSA" and parsed.key.key_size < _SHORT:
         return None

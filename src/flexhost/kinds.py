@@ -54,7 +54,8 @@ OneToken = Annotated[
 KeysAt = Annotated[
     str,
     Meta(
-        pattern=r"^(@/|https?://[^/@]+(/|$))", description='"@/path", or a URL without a password'
+        pattern=r"^(@/|https?://[^/@]+(/|$))",
+        description='"@/path", or "https://..." without a password',
     ),
 ]
 Algorithm = Literal[

@@ -406,7 +406,7 @@ functions = ["num*"]
 
         def refused():
             try:
-                first.info(command())
+                list(first.flight.list_flights(options=first.options()))
             except fl.FlightUnauthenticatedError:
                 return True
             return False
