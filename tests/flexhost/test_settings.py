@@ -201,3 +201,31 @@ def test_a_section_of_the_author_is_carried_whole_or_refused(given, name):
         assert f"[{name}] is a name that dynaconf keeps" in str(error)  # noqa: PT017
     else:
         assert loaded.everything.get(name) == {"url": "a"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "no.such.invalid"])
+def test_a_host_that_others_reach_and_that_asks_nobody_is_not_started(given, host):
+    with pytest.raises(SettingsError, match="0.toml: .*listen_host is .*, which others may reach"):
+        given(f"[server]\nlisten_host = '{host}'")
+    with pytest.raises(SettingsError, match="GOODDATA_FLIGHT_SERVER__LISTEN_HOST: .*listen_host"):
+        given("[server]\nauthentication_method = 'none'", SERVER__LISTEN_HOST=host)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listen_host = '0.0.0.0'\nallow_insecure = true",
+        "listen_host = '0.0.0.0'\nauthentication_method = 'token'",
+        "listen_host = 'localhost'",
+        "listen_host = '127.8.9.1'",
+        "listen_host = '::1'",
+    ],
+)
+def test_a_host_in_a_closed_network_or_that_asks_for_tokens_may_listen_anywhere(given, text):
+    assert given(f"[server]\n{text}").settings.server.listen_host in text
+
+
+def test_certificates_of_callers_are_authentication_as_well():
+    assert Server(use_mtls=True).authenticates
+    assert Server(authentication_method="token").authenticates
+    assert not Server(use_tls=True).authenticates
