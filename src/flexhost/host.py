@@ -161,13 +161,13 @@ class Host:
                 deadline=self._clock() + self._deadline,
                 keep=self._results.retained.keep,
                 share=self._share_of(parameters, headers) if self._share_of else "",
+                caller=caller,
                 clock=self._clock,
             )
             call = make(
                 emit=self._emit,
                 patience=max(3 * poll, POLL_PATIENCE) if poll else 0.0,
                 command=command,
-                caller=caller,
             )
             self._open.add(call)
             self._results.add(call)
@@ -324,7 +324,7 @@ class Host:
         execution = self._results.cache.join(call, key, lambda emit: make(emit=emit))
         if execution is None:
             return
-        self._open.add(execution)
+        self._open.add_execution(execution)
         try:
             self._check_room()
             self._executor.submit(execution)

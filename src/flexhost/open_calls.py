@@ -15,14 +15,15 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._calls: set[Call] = set()
+        self._executions: set[Call] = set()
         self._lock = threading.Lock()  # of callers with a bound of their own
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self._executions)
 
     def __iter__(self) -> Iterator[Call]:
         """Those of this moment: others may come and go meanwhile."""
-        return iter(list(self._calls))
+        return iter([*list(self._calls), *list(self._executions)])
 
     def add(self, call: Call) -> None:
         """Raises Busy when its caller has as many calls without an outcome as it may have."""
@@ -31,11 +32,16 @@ class OpenCalls:
             self._calls.add(call)
             return
         with self._lock:
-            its = (one for one in self if one.caller.name == caller.name)
+            its = (one for one in list(self._calls) if one.caller.name == caller.name)
             if sum(not one.ended.is_set() for one in its) >= caller.max_running:
                 text = f"caller {caller.name!r} has {caller.max_running} calls under way"
                 raise Busy(text, bound="max_running")
             self._calls.add(call)
 
+    def add_execution(self, call: Call) -> None:
+        """One that callers share: it counts for none of them."""
+        self._executions.add(call)
+
     def discard(self, call: Call) -> None:
         self._calls.discard(call)
+        self._executions.discard(call)

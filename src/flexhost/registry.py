@@ -141,6 +141,8 @@ def _cache(cls: type[Any], where: str) -> CachePolicy | None:
     returned = inspect.signature(cls.call).return_annotation
     if inspect.isgeneratorfunction(cls.call) or _named(returned) == pa.RecordBatchReader.__name__:
         raise StartError(f"{where}: call returns a stream, which cannot be cached: return a Table")
+    if policy.shared and "caller" in inspect.signature(cls.call).parameters:
+        raise StartError(f"{where}: call takes its caller, so callers cannot share: shared is True")
     return policy
 
 

@@ -11,9 +11,12 @@ import pytest
 from support import LONG, SCHEMA, Client, command, flight_code, function, process, serving, until
 
 from flexhost import CachePolicy
+from flexhost.caller import Caller
+from flexhost.digests import Digest
 from flexhost.errors import StartError
 from flexhost.events import CallEnded
 from flexhost.registry import describe
+from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 
 class Counted:
@@ -53,16 +56,17 @@ def counted():
 class Asking(threading.Thread):
     """A call in a thread of its own: its ticket and table, or its error."""
 
-    def __init__(self, port, data=None, timeout=LONG):
+    def __init__(self, client, data=None, timeout=LONG):
         super().__init__()
-        self.client = Client(port)
+        self.client = client
         self.data = data or command()
         self.timeout = timeout
         self.ticket = self.table = self.error = None
         self.start()
 
     def run(self):
-        options = fl.FlightCallOptions(timeout=self.timeout)
+        raw = [(name.encode(), value.encode()) for name, value in self.client.headers]
+        options = fl.FlightCallOptions(timeout=self.timeout, headers=raw)
         descriptor = fl.FlightDescriptor.for_command(self.data)
         try:
             info = self.client.flight.get_flight_info(descriptor, options)
@@ -72,14 +76,28 @@ class Asking(threading.Thread):
             self.error = error
 
 
+def of(**limits):
+    """A verifier of callers with a token each, each with what limits it."""
+    known = [
+        Known(Tokens((Digest.of(f"token of {name}"),)), Caller(name, **limit))
+        for name, limit in limits.items()
+    ]
+    return EnumeratedTokenVerification(known)
+
+
+def showing(served, name):
+    return served.showing(f"token of {name}")
+
+
 def action(client, **body):
-    [result] = client.flight.do_action(fl.Action("invalidate", json.dumps(body).encode()))
+    wanted = fl.Action("invalidate", json.dumps(body).encode())
+    [result] = client.flight.do_action(wanted, client.options())
     return json.loads(result.body.to_pybytes())["invalidated"]
 
 
 def test_fifty_equal_calls_run_the_function_once_and_each_has_a_ticket_of_its_own(counted):
     with serving(counted.function, threads=2, waiting=0) as client:
-        callers = [Asking(client.frontend.port) for _ in range(50)]
+        callers = [Asking(client.showing("")) for _ in range(50)]
         until(lambda: client.frontend.under_way == 50)
 
         counted.opened.set()
@@ -95,9 +113,9 @@ def test_fifty_equal_calls_run_the_function_once_and_each_has_a_ticket_of_its_ow
 
 def test_a_caller_who_leaves_does_not_end_it_for_the_others(counted):
     with serving(counted.function) as client:
-        leaving = Asking(client.frontend.port, timeout=0.2)
+        leaving = Asking(client.showing(""), timeout=0.2)
         assert counted.started.wait(LONG)
-        staying = Asking(client.frontend.port)
+        staying = Asking(client.showing(""))
         leaving.join(LONG)
         assert client.event(CallEnded).call.error.code == "COMMAND_CANCELLED"
 
@@ -110,7 +128,7 @@ def test_a_caller_who_leaves_does_not_end_it_for_the_others(counted):
 
 def test_when_the_last_caller_has_left_the_function_is_cancelled(counted):
     with serving(counted.function) as client:
-        callers = [Asking(client.frontend.port, timeout=0.2) for _ in range(2)]
+        callers = [Asking(client.showing(""), timeout=0.2) for _ in range(2)]
         assert counted.started.wait(LONG)
         for caller in callers:
             caller.join(LONG)
@@ -133,7 +151,7 @@ def test_a_hit_is_served_while_every_thread_is_busy(counted):
     with serving(counted.function, name_of(gate, "gated"), threads=1, waiting=0) as client:
         counted.opened.set()
         client.call()
-        busy = Asking(client.frontend.port, command("gated"))
+        busy = Asking(client.showing(""), command("gated"))
         assert gate.started.wait(LONG)
 
         assert client.call() == pa.table({"n": [1]})
@@ -173,10 +191,10 @@ def test_two_who_poll_share_and_one_who_cancels_only_detaches(counted):
 def test_a_full_queue_is_told_to_all_who_came_to_share(counted):
     gate = Counted()
     with serving(counted.function, name_of(gate, "gated"), threads=1, waiting=0) as client:
-        busy = Asking(client.frontend.port, command("gated"))
+        busy = Asking(client.showing(""), command("gated"))
         assert gate.started.wait(LONG)
 
-        callers = [Asking(client.frontend.port) for _ in range(5)]
+        callers = [Asking(client.showing("")) for _ in range(5)]
         for caller in callers:
             caller.join(LONG)
 
@@ -230,6 +248,75 @@ def test_an_action_that_is_wrong_is_told_what_is(counted, body, told):
             list(client.flight.do_action(fl.Action("invalidate", body)))
 
         assert flight_code(wrong.value)[0] == 1
+
+
+def test_a_cached_table_is_only_for_the_caller_who_made_the_call(counted):
+    counted.opened.set()
+    with serving(counted.function, verifier=of(ann={}, bob={})) as served:
+        ann, bob = showing(served, "ann"), showing(served, "bob")
+
+        assert [ann.call()["n"], bob.call()["n"], ann.call()["n"]] == [
+            pa.chunked_array([[n]]) for n in (1, 2, 1)
+        ]
+
+
+def test_callers_share_when_the_function_says_so(counted):
+    counted.opened.set()
+    counted.function.Cache = CachePolicy(ttl_sec=60, shared=True)
+    with serving(counted.function, verifier=of(ann={}, bob={})) as served:
+        ticket = showing(served, "ann").ticket()
+        assert showing(served, "bob").call() == pa.table({"n": [1]})
+
+        with pytest.raises(fl.FlightServerError):  # a ticket is its caller's all the same
+            showing(served, "bob").read(ticket)
+
+
+def test_a_function_that_takes_its_caller_gets_the_one_who_shares():
+    class Whose(function(lambda *_: None, schema=pa.schema([("who", pa.string())]))):
+        Cache = CachePolicy(ttl_sec=60)
+
+        def call(self, parameters, columns, headers, caller):
+            return pa.table({"who": [caller.name]})
+
+    with serving(Whose, verifier=of(ann={}, bob={})) as served:
+        for name in ("ann", "bob", "ann"):
+            assert showing(served, name).call() == pa.table({"who": [name]})
+
+
+def test_callers_cannot_share_what_is_made_for_one_of_them():
+    class Whose(function(lambda *_: None)):
+        Cache = CachePolicy(ttl_sec=60, shared=True)
+
+        def call(self, parameters, columns, headers, caller): ...
+
+    with pytest.raises(StartError, match="call takes its caller, so callers cannot share"):
+        describe(Whose)
+
+
+def test_a_shared_run_counts_for_each_of_its_callers_once(counted):
+    policy = {"max_running": 2}
+    with serving(counted.function, verifier=of(ann=policy)) as served:
+        callers = [Asking(showing(served, "ann")) for _ in range(2)]
+        until(lambda: served.frontend.under_way == 2)
+        with pytest.raises(fl.FlightUnavailableError, match="2 calls under way"):
+            showing(served, "ann").call()
+
+        counted.opened.set()
+        for caller in callers:
+            caller.join(LONG)
+
+        assert [caller.table for caller in callers] == [pa.table({"n": [1]})] * 2
+
+
+def test_only_who_may_call_a_function_invalidates_it_for_all(counted):
+    counted.opened.set()
+    limits = {"ann": {}, "bob": {"functions": ("other",)}, "loader": {"functions": ("num*",)}}
+    with serving(counted.function, verifier=of(**limits)) as served:
+        showing(served, "ann").call()
+        with pytest.raises(fl.FlightUnauthorizedError):
+            action(showing(served, "bob"), functionName="numbers")
+
+        assert action(showing(served, "loader"), functionName="numbers") == 1
 
 
 def test_the_log_and_the_metrics_tell_of_hits_and_misses(tmp_path):
