@@ -41,7 +41,7 @@ Rule = Annotated[
 HeaderName = Annotated[
     str,
     Meta(
-        pattern=r"^(?!(?i:grpc-))[A-Za-z0-9_.-]+(?<!-bin)(?<!-BIN)$",
+        pattern=r"^(?!(?i:grpc-))[A-Za-z0-9_.-]+(?<!(?i:-bin))$",
         description="a header name of letters, digits and dashes, neither grpc-... nor ...-bin",
     ),
 ]

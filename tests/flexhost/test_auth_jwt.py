@@ -339,7 +339,8 @@ def test_only_a_few_wait_for_the_key_server(server):
             thread.start()
         until(lambda: kept._places._value == 0)
 
-        assert kept.find("new") is None  # at once: nobody would wake it
+        assert kept.find("new") is None
+        assert all(thread.is_alive() for thread in waiting)  # it did not take its turn after them
         server.go_on.set()
         for thread in waiting:
             thread.join(20)

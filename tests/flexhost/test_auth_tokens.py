@@ -82,6 +82,14 @@ def test_an_entry_is_a_caller_with_a_name_its_functions_and_its_bound(given):
     assert checked.verify(None, "another") == Caller("all")
 
 
+def test_entries_in_a_variable_are_a_list_of_tables(given):
+    entries = '[{name = 53, token = "one"}, {name = "b", token = "two", functions = ["x"]}]'
+    checked = verifier(given(ENUMERATED_TOKENS__ENTRIES=entries).settings, None)
+
+    assert checked.verify(None, "one") == Caller("53")
+    assert checked.verify(None, "two") == Caller("b", ("x",))
+
+
 LIST = "[enumerated_tokens]\ntokens ="
 ENTRY = "[[enumerated_tokens.entries]]\nname = 'a'\n"
 
@@ -118,6 +126,8 @@ ENTRY = "[[enumerated_tokens.entries]]\nname = 'a'\n"
             "token_header_name = 'x-token-bin'",
             "token_header_name is 'x-token-bin', expected a head",
         ),
+        ("token_header_name = 'X-Token-Bin'", "neither grpc-... nor ...-bin"),
+        ("token_header_name = 'Grpc-Token'", "neither grpc-... nor ...-bin"),
         ("token_header_name = 'a b'", "expected a header name of letters, digits and dashes"),
     ],
 )

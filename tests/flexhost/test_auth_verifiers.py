@@ -19,7 +19,7 @@ from flexhost.health import Health
 from flexhost.settings import Server, Settings
 from flexhost.verification import verifier
 
-TOKEN = "a-token-t0-verify"
+TOKEN = r"a-token\of't0-verify"  # that a traceback may show in two ways
 
 
 class Returning:
@@ -162,6 +162,14 @@ def test_an_error_of_the_host_in_a_verifier_tells_no_more():
     assert refusal_of(found).why == "some reason"
 
 
+@pytest.mark.parametrize("value", ["Bearer", "Bearer ", "Bearer    ", ""])
+def test_a_verifier_is_not_asked_about_an_empty_token(value):
+    with verified_by(lambda token: "ann") as client:
+        client.headers = [("authorization", value)]
+        with pytest.raises(fl.FlightUnauthenticatedError):
+            client.info(command())
+
+
 def test_a_verifier_knows_the_kind_of_request():
     seen = []
 
@@ -230,7 +238,7 @@ class Abstract(abc.ABC):
     @abc.abstractmethod
     def verify(self, call_info, token): ...
 {base}
-class Mine(Base, Imported, Abstract): pass
+class Mine(Base, Imported): pass
 """
     made = loading(source, other=MINE.replace("Mine", "Imported"))
 

@@ -143,6 +143,21 @@ def test_a_listener_that_fails_does_not_cost_the_call(caplog):
     assert "an event of the host was lost: CallEnded" in caplog.text
 
 
+def test_what_a_function_logs_has_the_name_of_the_caller():
+    seen = []
+
+    def call(*_):
+        seen.append(JsonLines().fields(logging.makeLogRecord({})))
+        return pa.table({"n": [1]})
+
+    of_function = describe(function(call))
+    for caller in (Caller("ann"), ANYONE):
+        Call(of_function, {}, None, {}, deadline=9.0, emit=lambda e: None, caller=caller).run()
+
+    assert seen[0]["caller"] == "ann"
+    assert "caller" not in seen[1]
+
+
 def test_production_lines_are_json_with_the_call_id_of_what_a_function_logs(tmp_path):
     with process(tmp_path, MORE) as host:
         client = Client(host.port())
