@@ -80,9 +80,17 @@ def _caller(found: Any, token: str) -> Caller:
     else:
         name = getattr(found, "name", None)
         caller = Caller(name if isinstance(name, str) else "", identity=found)
-    if not caller.name or token in caller.name:  # names are on log lines
+    if not caller.name or _shows(caller.name, token):
         return replace(caller, name=Digest.of(token).name)
     return caller
+
+
+def _shows(name: str, token: str) -> bool:
+    """Whether a name, which is on log lines, has the token in it, and not by chance."""
+    return name == token or (len(token) >= _BY_CHANCE and token in name)
+
+
+_BY_CHANCE = 8  # characters from which on it is none
 
 
 def _refuse(why: str, trace: str | None = None) -> NoReturn:

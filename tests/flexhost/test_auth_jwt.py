@@ -45,7 +45,7 @@ def jwk(key, kid, **more):
 
 
 def signed(key=RSA, kid="r", algorithm="RS256", drop=(), **claims):
-    right = {"sub": "ann", "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 60}
+    right = {"sub": "ann", "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 3600}
     payload = {name: value for name, value in (right | claims).items() if name not in drop}
     return jwt.encode(payload, key, algorithm, {"kid": kid} if kid else {})
 
@@ -125,7 +125,7 @@ ALGORITHM = "its algorithm is not one of [jwt] algorithms"
     ("token", "reason"),
     [
         (signed(exp=time.time() - 5), "ExpiredSignatureError"),
-        (signed(nbf=time.time() + 60), "ImmatureSignatureError"),
+        (signed(nbf=time.time() + 3600), "ImmatureSignatureError"),
         (signed(drop=["exp"]), "MissingRequiredClaimError"),
         (signed(iss="https://other.example"), "InvalidIssuerError"),
         (signed(iss=ISSUER[:-1]), "InvalidIssuerError"),
@@ -138,19 +138,16 @@ ALGORITHM = "its algorithm is not one of [jwt] algorithms"
         (signed(algorithm="RS384"), ALGORITHM),
         (signed(EC, "r", "ES256"), "its key is for another algorithm"),
         (signed(None, "r", None), ALGORITHM),
-        (
-            f"{part({'alg': 'none'})}.{part(CLAIMS)}.",
-            "its algorithm is not one of [jwt] algorithms",
-        ),
-        (
-            f"{part({'alg': 'NonE'})}.{part(CLAIMS)}.",
-            "its algorithm is not one of [jwt] algorithms",
-        ),
+        (f"{part({'alg': 'none'})}.{part(CLAIMS)}.", ALGORITHM),
+        (f"{part({'alg': 'NonE'})}.{part(CLAIMS)}.", ALGORITHM),
         (symmetric(PUBLIC_PEM), ALGORITHM),
         (symmetric(PUBLIC_PEM, "RS256"), "InvalidSignatureError"),
         (signed(drop=["sub"]), "its claim 'sub' is no name"),
         (signed(sub=" "), "its claim 'sub' is no name"),
-        (signed()[:-8], "DecodeError"),
+        (
+            signed().rpartition(".")[0] + "." + signed(OTHER).rpartition(".")[2],
+            "InvalidSignatureErr",
+        ),
         ("no-token", "DecodeError"),
         ("a.b.c", "DecodeError"),
         (f"{part([])}.{part(CLAIMS)}.x", "DecodeError"),

@@ -15,6 +15,7 @@ from support import NUMBERS, SCHEMA, Client, command, free_port, function, proce
 from flexhost.caller import Caller
 from flexhost.digests import Digest
 from flexhost.errors import SettingsError
+from flexhost.files import LOOK
 from flexhost.settings import load
 from flexhost.tokens import EnumeratedTokenVerification, Known, Token, Tokens
 from flexhost.verification import verifier
@@ -86,7 +87,7 @@ def test_entries_in_a_variable_are_a_list_of_tables(given):
     entries = '[{name = 53, token = "one"}, {name = "b", token = "two", functions = ["x"]}]'
     checked = verifier(given(ENUMERATED_TOKENS__ENTRIES=entries).settings, None)
 
-    assert checked.verify(None, "one") == Caller("53")
+    assert checked.verify(None, "one") == Caller("53")  # not the text of the whole variable
     assert checked.verify(None, "two") == Caller("b", ("x",))
 
 
@@ -345,6 +346,7 @@ def test_what_is_half_written_is_no_token(tmp_path):
     assert names(checked, "another-lo", "another-long-token") == [None, None]
 
     checked.look()
+    assert 2 * LOOK < 5  # seconds, within which a token that is removed is no good
     assert names(checked, "another-lo", "one-long-token") == [None, None]
     assert all(names(checked, "another-long-token"))
     checked.close()

@@ -92,6 +92,15 @@ def test_a_token_is_never_a_name(found):
     assert caller_of(found).name == Digest.of(TOKEN).name
 
 
+def test_a_short_token_may_be_in_a_name_by_chance():
+    with serving(
+        function(lambda *_: pa.table({"n": [1]})), verifier=Returning(str.upper)
+    ) as client:
+        for token, name in (("an", "AN"), ("AN", Digest.of("AN").name)):
+            client.showing(token).call()
+            assert client.event(CallEnded).call.caller.name == name
+
+
 async def later():
     return "ann"
 

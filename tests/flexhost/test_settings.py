@@ -225,6 +225,16 @@ def test_a_host_in_a_closed_network_or_that_asks_for_tokens_may_listen_anywhere(
     assert given(f"[server]\n{text}").settings.server.listen_host in text
 
 
+def test_the_image_alone_does_not_start_and_compose_knows_why_it_may(given):
+    def variables(file):
+        text = (ROOT / file).read_text()
+        return dict(re.findall(r'^ +GOODDATA_FLIGHT_(\w+)(?:=|: )"?([^\s"]+)', text, re.MULTILINE))
+
+    with pytest.raises(SettingsError, match="nobody is asked for a token"):
+        given(**variables("Dockerfile"))
+    assert given(**variables("docker-compose.yaml")).settings.server.allow_insecure
+
+
 def test_certificates_of_callers_are_authentication_as_well():
     assert Server(use_mtls=True).authenticates
     assert Server(authentication_method="token").authenticates

@@ -101,8 +101,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def get_flight_info(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
-        admitted = context.get_middleware(NAME)
-        caller, headers = admitted.caller, admitted.headers
+        caller, headers = self._caller(context), context.get_middleware(NAME).headers
         with self.errors("GetFlightInfo", caller=caller.name), self._rpcs:
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
