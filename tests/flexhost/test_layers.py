@@ -26,7 +26,7 @@ LAYERS = [
     ["call_queue", "open_calls", "results", "waiters"],
     ["executors.threads"],
     ["host"],
-    ["auth", "ticker", "files"],
+    ["auth", "ticker", "files", "certificates"],
     ["tokens", "jwks"],
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],
     ["frontends.flight_streams"],
