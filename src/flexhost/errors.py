@@ -3,11 +3,11 @@
 HostError
 ├── BadCall             change the request
 │   └── UnknownFunction
+├── Unauthenticated     no token, or none that is good; or no name in a certificate
 ├── BadRequest          this kind of request is not served, and never will be
 ├── NotOffered          this kind of request is not served yet
 ├── NoResult            the result is not there: it never was, or it expired
 ├── ResultConsumed      a stream that was already read
-├── Unauthenticated     no token, or none that is good
 ├── Unauthorized        the caller may not do this
 ├── FunctionFailed      the function raised, or its result is not what it declared
 ├── Cancelled           somebody cancelled the call, or nobody waits for it

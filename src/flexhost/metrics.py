@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
@@ -18,6 +20,9 @@ from flexhost.frontends.flight import FlightFrontend
 from flexhost.host import Executor
 from flexhost.observability import outcome
 from flexhost.results import Results
+
+if TYPE_CHECKING:
+    from flexhost.frontends.listener import Listener
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
 _ROWS = (0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
@@ -86,8 +91,14 @@ class Metrics:
             registry=registry,
         )
 
-    def watch(self, executor: Executor, results: Results, frontend: FlightFrontend) -> None:
+    def watch(
+        self, executor: Executor, results: Results, frontend: FlightFrontend | Listener
+    ) -> None:
         """Gauges that are read when somebody asks for them."""
+        if not isinstance(frontend, FlightFrontend):
+            # without our prefix: the name under which dashboards look for it
+            name, text = "tls_certificate_expiry_timestamp_seconds", "When the certificate expires"
+            Gauge(name, text, registry=self._registry).set_function(lambda: frontend.expires_at)
         for name, text, value in (
             ("flexhost_calls_waiting", "Calls that wait now", lambda: executor.waiting),
             ("flexhost_calls_running", "Calls that run now", lambda: executor.running),

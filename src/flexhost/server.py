@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from flexhost.errors import SettingsError
 from flexhost.executors.threads import Threads
 from flexhost.frontends import connections
 from flexhost.frontends.flight import FlightFrontend
+from flexhost.frontends.flight_streams import Slots
 from flexhost.function import LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
@@ -33,6 +35,7 @@ from flexhost.spool import Spool
 
 if TYPE_CHECKING:
     from flexhost.frontends.http import HttpFrontend, Page
+    from flexhost.frontends.listener import Listener, Make
     from flexhost.metrics import Metrics
 
 _logger = logging.getLogger("flexhost")
@@ -92,17 +95,19 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         authentication = None
         if wanted.authentication_method == "token":
             authentication = Authentication(wanted.token_header_name or "")
-        frontend = FlightFrontend(
+        make = functools.partial(
+            FlightFrontend,
             host,
-            (wanted.listen_host, wanted.listen_port),
-            (wanted.advertise_host, wanted.advertise_port or 0),
+            advertise=(wanted.advertise_host, wanted.advertise_port or 0),
             poll=loaded.settings.flexfun.polling_interval_ms / 1000,
-            rpcs=wanted.max_rpcs,
+            rpcs=Slots(wanted.max_rpcs),
             command=wanted.max_command_bytes,
             cut_off=wanted.stream_stall_sec > 0,
             error_detail=wanted.error_detail,
             authentication=authentication,
         )
+        listen = wanted.listen_host, wanted.listen_port
+        frontend = _listener(make, wanted, health) if wanted.use_tls else make(listen)
         if metrics is not None:
             metrics.watch(executor, results, frontend)
         try:
@@ -138,6 +143,20 @@ def _retained(wanted: Server, telemetry: Telemetry) -> Retained:
     folder = None if wanted.result_spool_dir is None else Path(wanted.result_spool_dir)
     limit = wanted.result_spool_bytes
     return Retained(budget, Spool(limit, folder) if limit else None, telemetry)
+
+
+def _listener(make: Make, wanted: Server, health: Health) -> Listener:
+    from flexhost.certificates import TlsSettings  # costs 50 ms, like the next
+    from flexhost.frontends.listener import Listener
+
+    assert wanted.tls_certificate is not None  # as the settings were checked
+    assert wanted.tls_private_key is not None
+    return Listener(
+        make,
+        (wanted.listen_host, wanted.listen_port),
+        TlsSettings(wanted.tls_certificate, wanted.tls_private_key, wanted.tls_root_certificate),
+        health,
+    )
 
 
 def _metrics(wanted: Server) -> Metrics | None:

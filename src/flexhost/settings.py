@@ -55,7 +55,7 @@ class Server:
     use_tls: Flag = False
     use_mtls: Flag = False
     tls_certificate: Text | None = None
-    tls_private_key: Text | None = None
+    tls_private_key: Text | None = field(default=None, repr=False)
     tls_root_certificate: Text | None = None
     authentication_method: Method = "none"
     token_header_name: HeaderName | None = None
@@ -159,11 +159,6 @@ _SECTIONS: dict[str, type[Any]] = {
 # A setting that asks for what is not there ends the start: the host would be open that was told to
 # be closed, or mute that was told to speak.
 _NOT_SERVED = {
-    "use_tls": "TLS",
-    "use_mtls": "TLS",
-    "tls_certificate": "TLS",
-    "tls_private_key": "TLS",
-    "tls_root_certificate": "TLS",
     "otel_exporter_type": "tracing",
     "otel_service_name": "tracing",
     "otel_service_namespace": "tracing",
@@ -189,6 +184,7 @@ def load(files: Iterable[str] = ()) -> Loaded:
     settings = Settings(
         **{name: _section(cls, found.get(name, {})) for name, cls in _SECTIONS.items()}
     )
+    _check_tls(settings.server, found.get("server", {}))
     _check_closed(settings.server, found)
     return Loaded(settings, sources.for_functions(found))
 
@@ -220,6 +216,30 @@ def _entries(key: str, given: Value, hint: Any) -> tuple[Entry, ...]:
                 raise SettingsError(f"{given.source}: [{of}] has no {needed!r}")
         entries.append(_section(Entry, keys))
     return tuple(entries)
+
+
+def _check_tls(server: Server, given: dict[str, Value]) -> None:
+    """Half of what TLS needs would be a host that is open where it was told to be closed."""
+    needs = {
+        "tls_certificate": "use_tls",
+        "tls_private_key": "use_tls",
+        "use_mtls": "use_tls",
+        "tls_root_certificate": "use_mtls",
+    }
+    for key, needed in needs.items():
+        if getattr(server, key) and not getattr(server, needed):
+            raise SettingsError(
+                f"{given[key].source}: [server] {key} is set, but {needed} is not true"
+            )
+    for switch, keys in {
+        "use_tls": ("tls_certificate", "tls_private_key"),
+        "use_mtls": ("tls_root_certificate",),
+    }.items():
+        for key in keys:
+            if getattr(server, switch) and not getattr(server, key):
+                raise SettingsError(
+                    f"{given[switch].source}: [server] {switch} is true, but {key} is not set"
+                )
 
 
 def _checked(key: str, given: Value, hint: Any) -> Any:

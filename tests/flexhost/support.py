@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -21,10 +22,14 @@ import pyarrow.flight as fl
 
 from flexhost import FlexFun
 from flexhost.auth import Authentication, Verifier
+from flexhost.certificates import TlsSettings
 from flexhost.closers import Closers
 from flexhost.events import Event
 from flexhost.executors.threads import Threads
 from flexhost.frontends.flight import FlightFrontend
+from flexhost.frontends.flight_streams import Slots
+from flexhost.frontends.listener import Listener
+from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.registry import Registry, describe
 from flexhost.results import Results
@@ -73,9 +78,10 @@ def free_port() -> int:
 class Client:
     """A pyarrow client that speaks the commands of a FLIGHTRPC data source."""
 
-    def __init__(self, port: int, token: str = "") -> None:
+    def __init__(self, port: int, token: str = "", **tls: Any) -> None:
+        """tls: options of `fl.connect`, for a host that serves TLS."""
         self.port = port
-        self.flight = fl.connect(f"grpc://127.0.0.1:{port}")
+        self.flight = fl.connect(f"grpc{'+tls' if tls else ''}://127.0.0.1:{port}", **tls)
         self.headers = [("authorization", f"Bearer {token}")] if token else []
 
     def options(self, headers: dict[str, str] | None = None) -> fl.FlightCallOptions:
@@ -102,14 +108,17 @@ class Served(Client):
 
     def __init__(
         self,
-        frontend: FlightFrontend,
+        frontend: FlightFrontend | Listener,
         host: Host,
         executor: Threads,
         results: Results,
         events: Any,
+        health: Health,
+        **tls: Any,
     ) -> None:
-        super().__init__(frontend.port)
-        self.frontend = frontend
+        super().__init__(frontend.port, **tls)
+        self.frontend: Any = frontend
+        self.health = health
         self.host = host
         self.executor = executor
         self.results = results
@@ -142,8 +151,17 @@ def serving(
     trim_every: float = 0.0,
     verifier: Verifier | None = None,
     header: str = "",
+    rpcs: int = 1024,
+    tls: TlsSettings | None = None,
+    connect: dict[str, Any] | None = None,
+    interval: float = 0.0,
     **options: Any,
 ) -> Iterator[Served]:
+    """A host in this process.
+
+    tls:      serve TLS with these certificates; a change is served after `interval` seconds.
+    connect:  how the client connects then.
+    """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     closers = Closers(2)
     results = Results(
@@ -164,13 +182,24 @@ def serving(
         options["authentication"] = Authentication(header)
         options["authentication"].open(verifier)
     limit = getattr(sys, "tracebacklimit", None)
-    frontend = FlightFrontend(
-        host, ("127.0.0.1", 0), ("127.0.0.1", 0), cut_off=stall > 0, **options
+    make = functools.partial(
+        FlightFrontend,
+        host,
+        advertise=("127.0.0.1", 0),
+        rpcs=Slots(rpcs),
+        cut_off=stall > 0,
+        **options,
     )
+    listen, health = ("127.0.0.1", 0), Health()
+    frontend: FlightFrontend | Listener
+    if tls is None:
+        frontend = make(listen)
+    else:
+        frontend = Listener(make, listen, tls, health, interval=interval)
     try:
         if functions:
             host.open(Registry([describe(cls) for cls in functions]))
-        yield Served(frontend, host, executor, results, events)
+        yield Served(frontend, host, executor, results, events, health, **(connect or {}))
     finally:
         host.drain(0)
         ended = frontend.stop(LONG)

@@ -6,8 +6,10 @@ import os
 
 import pyarrow as pa
 import pytest
+from authority import NOW, Authority
 from support import function, serving
 
+from flexhost import certificates
 from flexhost.affinity import on_every_core, on_first_core
 
 ALL = getattr(os, "sched_getaffinity", lambda _: set())(0)
@@ -32,6 +34,23 @@ def test_requests_are_handled_on_one_core_and_functions_run_on_every_one(monkeyp
         client.call()
 
     assert seen == {"handler": {min(ALL)}, "function": ALL}
+    assert os.sched_getaffinity(0) == ALL
+
+
+def test_requests_stay_on_one_core_when_a_certificate_changes(monkeypatch):
+    authority, seen = Authority(), []
+    made = function(lambda *_: pa.table({"n": [1]}))
+    with serving(made, tls=authority.settings(), connect=authority.trusting()) as client:
+        client.frontend.renew(certificates.load(authority.settings(), NOW))
+        submit = client.host.submit
+        monkeypatch.setattr(
+            client.host,
+            "submit",
+            lambda *given, **named: seen.append(os.sched_getaffinity(0)) or submit(*given, **named),
+        )
+        client.call()
+
+    assert seen == [{min(ALL)}]
     assert os.sched_getaffinity(0) == ALL
 
 

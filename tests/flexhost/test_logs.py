@@ -152,7 +152,8 @@ def test_what_a_function_logs_has_the_name_of_the_caller():
 
     of_function = describe(function(call))
     for caller in (Caller("ann"), ANYONE):
-        Call(of_function, {}, None, {}, deadline=9.0, emit=lambda e: None, caller=caller).run()
+        more = {"deadline": 9.0, "emit": lambda event: None, "keep": KEEP}
+        Call(of_function, {}, None, {}, caller=caller, **more).run()
 
     assert seen[0]["caller"] == "ann"
     assert "caller" not in seen[1]

@@ -142,8 +142,6 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "[server]\nuse_tls = true",
-        "[server]\ntls_certificate = '@/cert.pem'",
         "[server]\notel_exporter_type = 'otlp-grpc'",
         "[server]\notel_service_namespace = 'n'",
     ],
@@ -153,6 +151,57 @@ def test_what_this_version_does_not_serve_is_not_passed_over(given, text):
         given(text)
 
     assert "secret" not in str(error.value)
+
+
+CERTIFICATE = "tls_certificate = 'c'\n"
+KEY = "tls_private_key = 'k'\n"
+ROOT_CERTIFICATE = "tls_root_certificate = 'r'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CERTIFICATE, "tls_certificate is set, but use_tls is not true"),
+        (CERTIFICATE + KEY, "tls_certificate is set, but use_tls is not true"),
+        (CERTIFICATE + KEY + "use_tls = false", "tls_certificate is set, but use_tls is not"),
+        (KEY, "tls_private_key is set, but use_tls is not true"),
+        ("use_mtls = true\n" + ROOT_CERTIFICATE, "use_mtls is set, but use_tls is not true"),
+        (ROOT_CERTIFICATE, "tls_root_certificate is set, but use_mtls is not true"),
+        ("use_tls = true", "use_tls is true, but tls_certificate is not set"),
+        ("use_tls = true\n" + CERTIFICATE, "use_tls is true, but tls_private_key is not set"),
+        (
+            "use_tls = true\n" + CERTIFICATE + KEY + ROOT_CERTIFICATE,
+            "tls_root_certificate is set, but use_mtls is not true",
+        ),
+        (
+            "use_tls = true\nuse_mtls = true\n" + CERTIFICATE + KEY,
+            "use_mtls is true, but tls_root_certificate is not set",
+        ),
+    ],
+)
+def test_half_of_what_tls_needs_is_refused(given, text, message):
+    with pytest.raises(SettingsError, match=re.escape(f"0.toml: [server] {message}")):
+        given("[server]\n" + text)
+
+
+def test_all_that_tls_needs_may_come_from_files_and_variables(given):
+    switches = "[server]\nuse_tls = true\nuse_mtls = true\n" + ROOT_CERTIFICATE
+    pem = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n"
+
+    server = given(
+        switches, SERVER__TLS_CERTIFICATE="@/etc/c.pem", SERVER__TLS_PRIVATE_KEY=pem
+    ).settings.server
+
+    assert (server.tls_certificate, server.tls_private_key) == ("@/etc/c.pem", pem)
+    assert pem not in repr(server)
+
+
+@pytest.mark.parametrize("value", ["['s3cret']", "{ k = 's3cret' }"])
+def test_a_wrong_private_key_is_not_shown(given, value):
+    with pytest.raises(SettingsError, match="tls_private_key is something else") as error:
+        given(f"[server]\ntls_private_key = {value}")
+
+    assert "s3cret" not in str(error.value)
 
 
 def test_a_setting_that_switches_off_what_is_not_served_is_fine(given):

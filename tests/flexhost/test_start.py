@@ -31,9 +31,15 @@ UNKNOWN = "listen_host = 'no.such.host.invalid'"
     [
         ("task_thread = 4", 2, "host.toml: [server] has no setting 'task_thread'; did you mean"),
         ("drain_sec = 'long'", 2, "[server] drain_sec is 'long', expected a number of seconds"),
-        ("use_tls = true", 2, "use_tls asks for TLS, which this version does not serve yet"),
         (f"{UNKNOWN}\nallow_insecure = true", 1, "cannot listen on no.such.host.invalid:0: "),
         (UNKNOWN, 2, "others may reach, and nobody is asked for a token: set authentication_met"),
+        ("otel_exporter_type = 'console'", 2, "otel_exporter_type asks for tracing, which this v"),
+        (
+            "use_tls = true",
+            2,
+            "host.toml: [server] use_tls is true, but tls_certificate is not set",
+        ),
+        ("tls_private_key = 'k'", 2, "host.toml: [server] tls_private_key is set, but use_tls is"),
         ("health_check_host = '192.0.2.1'", 1, "cannot serve HTTP on 192.0.2.1:8877: "),
     ],
 )

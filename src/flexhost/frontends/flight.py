@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import socket
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -22,11 +20,15 @@ from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Stream
 from flexhost.errors import BadCall, HostError, Internal, SettingsError, StartError
-from flexhost.frontends import connections
+from flexhost.frontends import connections, tls
 from flexhost.frontends import flight_wire as wire
+from flexhost.frontends.address import try_to_bind, uri
 from flexhost.frontends.flight_admission import NAME, Admission
 from flexhost.frontends.flight_streams import Slots, stream
 from flexhost.host import Host
+
+if TYPE_CHECKING:
+    from flexhost.certificates import Certificates
 
 
 class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
@@ -34,7 +36,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
 
     advertise:      host and port under which clients reach it; port 0 means the one listened on.
     poll:           seconds that a polling caller waits for its answer.
-    rpcs:           requests that may be under way at once.
+    rpcs:           for the requests that may be under way at once; frontends may share them.
+    certificates:   to serve TLS with; None for plain connections.
     command:        bytes that a command may have.
     cut_off:        whether readers that stall may be cut off: tables go out piece by piece then.
     error_detail:   whether the text of a function's exception reaches the client.
@@ -47,8 +50,9 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         listen: tuple[str, int],
         advertise: tuple[str, int],
         *,
+        rpcs: Slots,
+        certificates: Certificates | None = None,
         poll: float = 2.0,
-        rpcs: int = 1024,
         command: int = 1 << 20,
         cut_off: bool = False,
         error_detail: bool = True,
@@ -59,37 +63,43 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         sys.tracebacklimit = 0
         self._host = host
         self._poll = poll
-        self._rpcs = Slots(rpcs)
+        self._rpcs = rpcs
         self._command = command
         self._cut_off = cut_off
         self._error_detail = error_detail
         self._tokens = authentication is not None
-        admission = Admission(host, self._rpcs, self.errors, authentication)
+        self._mutual = certificates is not None and certificates.root is not None
+        self._admission = Admission(host, rpcs, self.errors, authentication)
+        scheme = "grpc" if certificates is None else "grpc+tls"
         try:
-            fl.Location(_uri(advertise[0], advertise[1] or 1))
+            fl.Location(uri(scheme, advertise[0], advertise[1] or 1))
         except (ValueError, pa.ArrowException):
             raise SettingsError(
                 f"advertise_host is {advertise[0]!r}, expected a host name or an address"
             ) from None
-        _try_to_bind(*listen)
+        try_to_bind(*listen)
         try:
             with on_one_core():
-                super().__init__(_uri(*listen), middleware={NAME: admission})
+                super().__init__(
+                    uri(scheme, *listen),
+                    middleware={NAME: self._admission},
+                    **({} if certificates is None else tls.server_options(certificates)),
+                )
         except Exception as error:
             raise StartError(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from None
-        self.location = fl.Location(_uri(advertise[0], advertise[1] or self.port))
+        self.location = fl.Location(uri(scheme, advertise[0], advertise[1] or self.port))
 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
-        caller = self._caller(context)
+        caller = self._caller(context, "ListFlights")
         with self.errors("ListFlights", caller=caller.name), self._rpcs:
             return iter([wire.describe(one) for one in self._host.functions.of(caller)])
 
     def get_schema(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.SchemaResult:
-        caller = self._caller(context)
+        caller = self._caller(context, "GetSchema")
         try:
             with self.errors("GetSchema", caller=caller.name), self._rpcs:
                 command = wire.command_of(descriptor, self._command)
@@ -101,7 +111,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def get_flight_info(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
-        caller, headers = self._caller(context), context.get_middleware(NAME).headers
+        caller = self._caller(context, "GetFlightInfo")
+        headers = context.get_middleware(NAME).headers
         with self.errors("GetFlightInfo", caller=caller.name), self._rpcs:
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
@@ -118,7 +129,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return self._flight_info(call, descriptor)
 
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.FlightDataStream:
-        caller = self._caller(context)
+        caller = self._caller(context, "DoGet")
         with self.errors("DoGet", caller=caller.name):
             call_id = wire.decode_ticket(ticket)
             cut = functools.partial(connections.cut, context.peer()) if self._cut_off else None
@@ -133,12 +144,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return stream(reading, self._rpcs, watch, self.errors, whole=whole)
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
-        caller = self._caller(context)
+        caller = self._caller(context, "ListActions")
         with self.errors("ListActions", caller=caller.name), self._rpcs:
             return list(wire.ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
-        caller = self._caller(context)
+        caller = self._caller(context, "DoAction")
         with self.errors("DoAction", caller=caller.name), self._rpcs:
             name, parameters = wire.decode_invalidate(action, self._command)
             invalidated = self._host.invalidate(name, parameters, caller=caller)
@@ -148,6 +159,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def under_way(self) -> int:
         """Requests that are answered now, reads included."""
         return self._rpcs.taken
+
+    def shutdown(self) -> None:
+        """Close the listener and wait, for ever if need be, for what still runs."""
+        super().shutdown()
+        # pyarrow keeps the middleware, and that this server: neither would ever be freed
+        self._admission.__dict__.clear()
 
     def stop(self, seconds: float) -> bool:
         """Close the listener and wait for what still runs. Whether all of it ended in time."""
@@ -188,12 +205,18 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             untold = Internal("an error could not be told", trace=repr(type(broken)))
             return wire.flight_error(untold, self._host.refused(untold, request, caller))
 
-    def _caller(self, context: fl.ServerCallContext) -> Caller:
-        """Who calls; where tokens are asked for, `Admission` has found out."""
-        if not self._tokens:
+    def _caller(self, context: fl.ServerCallContext, request: str) -> Caller:
+        """Who calls: whose token it is, as `Admission` found out; else whom the certificate names.
+
+        Raises a Flight error.
+        """
+        if self._tokens:
+            caller: Caller = context.get_middleware(NAME).caller
+            return caller
+        if not self._mutual:
             return ANYONE
-        caller: Caller = context.get_middleware(NAME).caller
-        return caller
+        with self.errors(request):
+            return tls.caller_of(context)
 
     def _known(self, verb: bytes, call_id: str, caller: Caller) -> Call:
         """The call that a poll is about. A cancel is done, and answered, here."""
@@ -223,40 +246,3 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
 
 
 _NANOSECONDS = pa.timestamp("ns", "UTC")
-
-
-def _uri(host: str, port: int) -> str:
-    return f"grpc://[{host}]:{port}" if ":" in host else f"grpc://{host}:{port}"
-
-
-def _try_to_bind(host: str, port: int) -> None:
-    """pyarrow only says "Server did not start properly": find the reason before it does.
-
-    Raises StartError.
-    """
-    failed: OSError | None = None
-    bound = 0
-    try:
-        found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise _cannot_listen(host, port, error) from None
-    for family, kind, protocol, _, address in found:
-        try:
-            with socket.socket(family, kind, protocol) as trial:
-                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind(address)
-                bound += 1
-        except OSError as error:
-            failed = error
-            if error.errno == errno.EADDRINUSE:
-                break
-    # a name may have addresses that are not there, as ::1 of localhost; but none that is taken
-    if failed is not None and (failed.errno == errno.EADDRINUSE or not bound):
-        raise _cannot_listen(host, port, failed)
-
-
-def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> StartError:
-    cause = getattr(error, "strerror", None) or str(error)
-    return StartError(f"cannot listen on {host}:{port}: {cause}")
