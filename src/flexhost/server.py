@@ -149,6 +149,9 @@ def _listener(make: Make, wanted: Server, health: Health) -> Listener:
     from flexhost.certificates import TlsSettings  # costs 50 ms, like the next
     from flexhost.frontends.listener import Listener
 
+    # gRPC writes a line to stderr for each handshake that fails: whoever can reach the port could
+    # fill the log
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     assert wanted.tls_certificate is not None  # as the settings were checked
     assert wanted.tls_private_key is not None
     return Listener(

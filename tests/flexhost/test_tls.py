@@ -180,6 +180,22 @@ def test_a_host_serves_what_its_settings_say(tmp_path):
         refused(port, **AUTHORITY.trusting())
 
 
+def test_whoever_reaches_the_port_cannot_fill_the_log(tmp_path):
+    with process(tmp_path, NUMBERS, Files(tmp_path, AUTHORITY.pair()).toml) as host:
+        port = host.port()
+        refused(port)
+        refused(port, **Authority().trusting())
+        host.process.terminate()
+        status, text = host.ended()
+
+    assert status == 0
+    assert [json.loads(line)["event"].split()[0] for line in text.splitlines()] == [
+        "serving",
+        "stopping",
+        "stopped",
+    ]
+
+
 def test_the_test_certificate_of_the_deployment_page_serves(tmp_path):
     page = (ROOT / "docs" / "deployment.md").read_text()
     [make] = re.findall(r"^mkdir tls && .venv/bin/python (.+)", page, re.MULTILINE)
