@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from flexhost import logs, server, settings
 from flexhost.errors import SettingsError, StartError
+
+if TYPE_CHECKING:
+    from flexhost.doctor import Patient
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     options = _parser().parse_args(arguments)
     try:
-        _start(options)
+        status = options.run(options)
     except StartError as error:
         if error.trace:
             print(error.trace, file=sys.stderr)
@@ -37,6 +40,32 @@ def _start(options: argparse.Namespace) -> NoReturn:
     server.serve(loaded)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from flexhost import doctor
+
+    well = True
+    for finding in doctor.examine(_patient(options)):
+        print(f"{'ok   ' if finding.well else 'WRONG'} {finding.text}", flush=True)
+        well &= finding.well
+    return 0 if well else 1
+
+
+def _patient(options: argparse.Namespace) -> Patient:
+    from flexhost.doctor import Patient
+
+    given = options.tls_certificate, options.tls_key
+    if any(given) and not all(given):
+        raise SettingsError("--tls-certificate and --tls-key go together")
+    return Patient(
+        options.url,
+        options.token,
+        options.tls_root,
+        given if all(given) else None,
+        options.function,
+        options.parameters,
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="flexhost", description="Serves Python table functions over Arrow Flight."
@@ -53,4 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--dev-log", action="store_true", help="readable log lines, not JSON")
     start.add_argument("--logging-config", metavar="FILE", help="levels and handlers of the logs")
+    start.set_defaults(run=_start)
+    doctor = commands.add_parser("doctor", help="try a running host from here; 1 if it is not well")
+    doctor.add_argument("url", metavar="URL", help="grpc://HOST:PORT or grpc+tls://HOST:PORT")
+    doctor.add_argument("--token", help="bearer token, when the host asks for one")
+    doctor.add_argument("--tls-root", metavar="FILE", help="authorities to trust, in PEM")
+    doctor.add_argument("--tls-certificate", metavar="FILE", help="to show, when the host asks")
+    doctor.add_argument("--tls-key", metavar="FILE", help="its private key")
+    doctor.add_argument("--function", metavar="NAME", help="to call; else the first one listed")
+    doctor.add_argument("--parameters", metavar="JSON", default="{}", help="for that call")
+    doctor.set_defaults(run=_doctor)
     return parser

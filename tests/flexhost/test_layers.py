@@ -36,8 +36,8 @@ LAYERS = [
     ["sources", "kinds"],
     ["settings", "logs", "observability"],
     ["metrics", "jwt_tokens"],
-    ["verification"],
-    ["server"],
+    ["verification", "reach"],
+    ["server", "doctor"],
     ["cli"],
     ["__main__"],
 ]
