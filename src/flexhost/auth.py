@@ -62,7 +62,7 @@ class Authentication:
             scheme, _, value = value.partition(" ")
             if scheme.lower() != "bearer":
                 raise Unauthenticated("the header 'authorization' is not: Bearer <token>")
-        if not (token := value.strip()):
+        if not (token := value.strip(" \t")):
             raise Unauthenticated("the token is empty")
         return token
 

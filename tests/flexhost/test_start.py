@@ -23,6 +23,7 @@ class Failing(FlexFun):
 """
 
 
+NO_FILE = "authentication_method = 'token'\n[enumerated_tokens]\ntokens = '@/no/such'"
 UNKNOWN = "listen_host = 'no.such.host.invalid'"
 
 
@@ -32,6 +33,8 @@ UNKNOWN = "listen_host = 'no.such.host.invalid'"
         ("task_thread = 4", 2, "host.toml: [server] has no setting 'task_thread'; did you mean"),
         ("drain_sec = 'long'", 2, "[server] drain_sec is 'long', expected a number of seconds"),
         (f"{UNKNOWN}\nallow_insecure = true", 1, "cannot listen on no.such.host.invalid:0: "),
+        ("authentication_method = 'token'", 2, "has neither tokens nor entries: nobody could call"),
+        (NO_FILE, 2, "cannot read the file /no/such of tokens: No such file or directory"),
         (UNKNOWN, 2, "others may reach, and nobody is asked for a token: set authentication_met"),
         ("otel_exporter_type = 'console'", 2, "otel_exporter_type asks for tracing, which this v"),
         (
