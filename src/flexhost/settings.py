@@ -278,7 +278,7 @@ def _check_closed(server: Server, found: Sources) -> None:
                     f"{value.source}: [{section}] {key} is given, but [server] "
                     'authentication_method is not: "token", or "none" to serve everybody'
                 )
-    if not (server.authenticates or server.allow_insecure or is_loopback(server.listen_host)):
+    if not (server.authenticates or server.allow_insecure or _is_loopback(server.listen_host)):
         source = given["listen_host"].source
         raise SettingsError(
             f"{source}: [server] listen_host is {server.listen_host!r}, which others may reach, "
@@ -287,7 +287,7 @@ def _check_closed(server: Server, found: Sources) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether only this machine reaches it."""
     try:
         found = socket.getaddrinfo(host, None)
