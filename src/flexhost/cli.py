@@ -40,6 +40,18 @@ def _start(options: argparse.Namespace) -> NoReturn:
     server.serve(loaded)
 
 
+def _check(options: argparse.Namespace) -> int:
+    from flexhost import check
+
+    status = 0
+    for kind, text, trace in check.check(options.config, load=options.load):
+        if trace:
+            print(trace, file=sys.stderr)
+        print(f"{kind.value:7} {text}", flush=True)
+        status = 2 if kind is check.Kind.WRONG else status
+    return status
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from flexhost import doctor
 
@@ -72,14 +84,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     start = commands.add_parser("start", help="serve until SIGTERM or SIGINT")
-    start.add_argument(
-        "--config",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="settings files in TOML; later ones win, GOODDATA_FLIGHT_* variables over all",
+    check = commands.add_parser("check", help="what `start` would serve; 2 if it would not")
+    for command in (start, check):
+        command.add_argument(
+            "--config",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FILE",
+            help="settings files in TOML; later ones win, GOODDATA_FLIGHT_* variables over all",
+        )
+    check.add_argument(
+        "--load", action="store_true", help="also call on_load of functions, create of a verifier"
     )
+    check.set_defaults(run=_check)
     start.add_argument("--dev-log", action="store_true", help="readable log lines, not JSON")
     start.add_argument("--logging-config", metavar="FILE", help="levels and handlers of the logs")
     start.set_defaults(run=_start)

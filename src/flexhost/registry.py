@@ -53,8 +53,10 @@ class Registry:
         return len(self._functions)
 
 
-def load(names: Iterable[str], ctx: LoadContext) -> Registry:
+def load(names: Iterable[str], ctx: LoadContext | None) -> Registry:
     """Every function of these modules, each one's `on_load` called once, in the order listed.
+
+    ctx: for `on_load`; None to leave that out.
 
     A module stands for the classes defined in it, for a package also those of its submodules that
     it imports, and for whatever its `__all__` names. Raises StartError.
@@ -67,8 +69,9 @@ def load(names: Iterable[str], ctx: LoadContext) -> Registry:
             raise StartError(f"module {name!r} defines no function")
         classes.update(dict.fromkeys(found))
     registry = Registry([_described(cls) for cls in classes])
-    for cls in classes:
-        _on_load(cls, ctx)
+    if ctx is not None:
+        for cls in classes:
+            _on_load(cls, ctx)
     return registry
 
 

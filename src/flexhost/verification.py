@@ -57,8 +57,23 @@ _PYJWT = "PyJWT[crypto]>=2.12.0,<3"
 
 
 def _authors(name: str, ctx: LoadContext) -> Verifier:
-    """The one class of a module that has `create` and `verify`, made by its `create`."""
-    what = "token_verification"
+    cls = class_of(name)
+    what = f"{_WHAT} class {cls.__qualname__}"
+    try:
+        made: Verifier = cls.create(ctx)
+        made.verify  # noqa: B018  # what has none would refuse everybody
+    except BaseException as error:
+        raise modules.failure(f"create of {what} failed", error) from None
+    try:
+        inspect.signature(made.verify).bind(call_info=None, token="")
+    except TypeError as error:
+        raise StartError(f"{what}: verify must take call_info and token: {error}") from None
+    return made
+
+
+def class_of(name: str) -> type[Any]:
+    """The one class of an author's module that has `create` and `verify`. Raises StartError."""
+    what = _WHAT
     try:
         module = modules.load(name, what)
     except StartError as error:
@@ -75,19 +90,10 @@ def _authors(name: str, ctx: LoadContext) -> Verifier:
     [cls] = leaves
     if any(kind(cls.verify) for kind in _NOT_PLAIN):
         raise StartError(f"{what} class {cls.__qualname__}: verify is async or a generator")
-    try:
-        made: Verifier = cls.create(ctx)
-        made.verify  # noqa: B018  # what has none would refuse everybody
-    except BaseException as error:
-        raise modules.failure(f"create of {what} class {cls.__qualname__} failed", error) from None
-    try:
-        inspect.signature(made.verify).bind(call_info=None, token="")
-    except TypeError as error:
-        text = f"{what} class {cls.__qualname__}: verify must take call_info and token: {error}"
-        raise StartError(text) from None
-    return made
+    return cls
 
 
+_WHAT = "token_verification"
 _NOT_PLAIN = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 
 

@@ -75,6 +75,16 @@ def test_the_commands_of_the_readme_are_targets_of_the_makefile():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_each_attack_of_the_security_page_has_the_test_that_it_names():
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| `(\w+)` \|$", page, re.MULTILINE)
+    tests = "".join(file.read_text() for file in (ROOT / "tests" / "flexhost").glob("test_*.py"))
+
+    assert len(rows) == page.count("\n| ") - 2  # but for the head
+    for name in rows:
+        assert f"def {name}(" in tests, name
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(page):
     path = ROOT / page

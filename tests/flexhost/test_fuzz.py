@@ -112,10 +112,16 @@ def send(client, rpc, data, headers):
                 reader.read_all()
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    with process(tmp_path_factory.mktemp("fuzz"), FUNCTION, "task_result_ttl_sec = 0.5") as host:
-        host.client = Client(host.port())
+TOKEN = "the-good-token"
+TOKENS = f"authentication_method = 'token'\n[enumerated_tokens]\ntokens = ['{TOKEN}']"
+
+
+@pytest.fixture(params=["open", "closed"])
+def host(request, tmp_path):
+    settings = "task_result_ttl_sec = 0.5\n" + (TOKENS if request.param == "closed" else "")
+    with process(tmp_path, FUNCTION, settings) as host:
+        host.closed = request.param == "closed"
+        host.client = Client(host.port(), TOKEN if host.closed else "")
         yield host
 
 
@@ -128,7 +134,7 @@ def left(pid):
 
 def code_of(rpc, error):
     """The number of an error, or what stands for it where there is none."""
-    if isinstance(error, pa.ArrowInvalid):
+    if isinstance(error, OSError | pa.ArrowInvalid) and not isinstance(error, fl.FlightError):
         assert rpc in ("get_schema", "path"), error  # which have no other
         return "plain"
     if not error.extra_info:  # of gRPC itself, which read no header or no message
@@ -141,21 +147,26 @@ def test_no_request_gets_more_than_an_error_with_a_code(host):
     seen = set()
 
     @settings(
-        max_examples=REQUESTS // 2,
+        max_examples=REQUESTS // 4,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
     )
-    @given(RPC, BYTES, st.lists(HEADER, max_size=3))
-    def ask(rpc, data, headers):
+    @given(RPC, BYTES, st.lists(HEADER, max_size=3), st.booleans())
+    def ask(rpc, data, headers, known):
+        if known:
+            headers = [one for one in headers if one[0] != "authorization"] + host.client.headers
         code = "answered"
         try:
             send(host.client.flight, rpc, data, headers)
-        except (fl.FlightError, pa.ArrowInvalid) as error:
+        except (fl.FlightError, OSError, pa.ArrowInvalid) as error:
             code = code_of(rpc, error)
             told = f"{error} {getattr(error, 'extra_info', b'')!r}"
             assert not PRIVATE.search(told), told
             assert code != 500, told
+        if host.closed:
+            assert known or code in (110, "plain", "FlightInternalError"), (rpc, code)
+            assert not known or code != 110
         seen.add((rpc, code))
 
     ask()

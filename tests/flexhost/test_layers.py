@@ -37,7 +37,7 @@ LAYERS = [
     ["settings", "logs", "observability"],
     ["metrics", "jwt_tokens"],
     ["verification", "reach"],
-    ["server", "doctor"],
+    ["server", "doctor", "check"],
     ["cli"],
     ["__main__"],
 ]

@@ -30,11 +30,15 @@ from support import (
     until,
 )
 
+from flexhost.caller import Caller
+from flexhost.digests import Digest
 from flexhost.events import CallEnded, ReadEnded
+from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 TABLE = pa.table({"n": [0, 1, 2]}, schema=SCHEMA)
 NUMBERS_FUNCTION = function(lambda *_: TABLE)
 AUTHORITY, CALLERS = Authority(), Authority()
+POLLS = {"x-quiver-pollable": "yes"}
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +55,10 @@ def mutual():
         yield host
 
 
-def refused(port, **tls):
+def refused(port, token="", **tls):
     """How a call ends that must not reach the host."""
     with pytest.raises(fl.FlightUnavailableError) as error:
-        Client(port, **tls).info(command())
+        Client(port, token, **tls).info(command())
     return str(error.value)
 
 
@@ -125,6 +129,35 @@ def test_the_certificate_names_the_caller(mutual, names, common_name, expected):
     assert mutual.event(CallEnded).call.caller.name == expected
 
 
+def test_a_call_belongs_to_the_caller_whose_certificate_it_came_with(mutual):
+    other = Client(mutual.frontend.port, **AUTHORITY.trusting(CALLERS.pair("other.example")))
+    ticket = mutual.ticket()
+
+    with pytest.raises(fl.FlightServerError, match="has no result here") as error:
+        other.read(ticket)
+    assert flight_code(error.value)[0] == 4
+    with pytest.raises(fl.FlightServerError, match="there is no call"):
+        other.info(b"r:" + json.loads(ticket.ticket)["task_id"].encode(), POLLS)
+    with pytest.raises(fl.FlightCancelledError):
+        other.info(b"c:" + json.loads(ticket.ticket)["task_id"].encode(), POLLS)
+    assert mutual.read(ticket).equals(TABLE)
+
+
+def test_with_mtls_and_tokens_both_are_needed_and_the_token_names_the_caller():
+    settings = AUTHORITY.settings(root=CALLERS)
+    verifier = EnumeratedTokenVerification(
+        [Known(Tokens((Digest.of("a-good-token"),)), Caller("ann"))]
+    )
+    trusting = AUTHORITY.trusting(CALLERS.pair("caller.example"))
+    with serving(NUMBERS_FUNCTION, tls=settings, connect=trusting, verifier=verifier) as host:
+        with pytest.raises(fl.FlightUnauthenticatedError):
+            host.info(command())
+        refused(host.frontend.port, token="a-good-token", **AUTHORITY.trusting())
+
+        assert Client(host.frontend.port, "a-good-token", **trusting).call().equals(TABLE)
+        assert host.event(CallEnded).call.caller.name == "ann"
+
+
 @pytest.mark.parametrize("names", [[], [x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))]])
 def test_a_certificate_without_a_name_of_its_own_does_not_call(mutual, names):
     key = ec.generate_private_key(ec.SECP256R1())
@@ -142,10 +175,17 @@ def test_a_certificate_without_a_name_of_its_own_does_not_call(mutual, names):
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     presented = signed.public_bytes(Encoding.PEM).decode(), pem.decode()
 
-    with pytest.raises(fl.FlightUnauthenticatedError) as error:
-        Client(mutual.frontend.port, **AUTHORITY.trusting(presented)).info(command())
-
-    assert flight_code(error.value)[0] == 110
+    nobody = Client(mutual.frontend.port, **AUTHORITY.trusting(presented))
+    for ask in (
+        lambda: nobody.info(command()),
+        lambda: nobody.info(b"r:1", POLLS),
+        lambda: nobody.read(mutual.ticket()),
+        lambda: list(nobody.flight.list_flights()),
+        lambda: nobody.flight.list_actions(),
+    ):
+        with pytest.raises(fl.FlightUnauthenticatedError) as error:
+            ask()
+        assert flight_code(error.value)[0] == 110
 
 
 def test_a_reader_that_stalls_is_cut_off_with_tls_too():

@@ -1,0 +1,161 @@
+"""`flexhost check`: what would be served with these settings, found out without serving it."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.flight as fl
+
+from flexhost import registry, settings, verification
+from flexhost.errors import StartError
+from flexhost.frontends.address import try_to_bind, uri
+from flexhost.function import Function, LoadContext
+from flexhost.health import Health
+from flexhost.settings import Loaded, Server
+from flexhost.spool import Spool
+
+
+class Kind(enum.Enum):
+    OK = "ok"
+    LISTED = ""  # of the table of functions
+    WARNING = "warning"
+    WRONG = "WRONG"  # the host would not start
+
+
+class Finding(NamedTuple):
+    """trace: of the author's code, when that is what is wrong."""
+
+    kind: Kind
+    text: str
+    trace: str | None = None
+
+
+def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
+    """All that is wrong, not only the first of it.
+
+    load: also call what may reach out: `on_load` of the functions, `create` of a verifier.
+    """
+    try:
+        loaded = settings.load(files)
+    except StartError as error:
+        yield _wrong(error)
+        return
+    server = loaded.settings.server
+    yield from _addresses(server)
+    if server.use_tls:
+        yield from _certificates(server)
+    context = LoadContext(loaded.everything, fl.Location(_advertised(server)), Health())
+    yield from _tokens(loaded, context, load=load)
+    yield from _spool(server)
+    yield from _functions(loaded, context if load else None)
+
+
+def _addresses(server: Server) -> Iterator[Finding]:
+    tls = "TLS" if server.use_tls else "no TLS"
+    yield Finding(
+        Kind.OK,
+        f"listens on {server.listen_host}:{server.listen_port}, {tls}, "
+        f"advertised as {_advertised(server)}",
+    )
+    wanted = [(server.listen_host, server.listen_port)]
+    if server.health_check_host is not None:
+        wanted.append((server.health_check_host, server.health_check_port))
+    if server.metrics_host is not None:
+        wanted.append((server.metrics_host, server.metrics_port))
+    for host, port in dict.fromkeys(wanted):
+        try:
+            try_to_bind(host, port)
+        except StartError as error:  # by the host that this one is to replace, most of the time
+            yield Finding(Kind.WARNING, str(error))
+
+
+def _advertised(server: Server) -> str:
+    port = server.advertise_port or server.listen_port
+    return uri("grpc+tls" if server.use_tls else "grpc", server.advertise_host, port)
+
+
+def _certificates(server: Server) -> Iterator[Finding]:
+    from flexhost import certificates  # takes `cryptography`, which takes 50 ms
+
+    assert server.tls_certificate is not None  # as the settings were checked
+    assert server.tls_private_key is not None
+    written = server.tls_certificate, server.tls_private_key, server.tls_root_certificate
+    now = time.time()
+    try:
+        found = certificates.load(certificates.TlsSettings(*written), now)
+    except StartError as error:
+        yield _wrong(error)
+        return
+    days = (found.expires_at - now) / 86400
+    yield Finding(Kind.OK, f"the certificate belongs to its key and is valid for {days:.0f} days")
+    if warning := found.warning(now):
+        yield Finding(Kind.WARNING, warning)
+
+
+def _tokens(loaded: Loaded, context: LoadContext, *, load: bool) -> Iterator[Finding]:
+    server = loaded.settings.server
+    if server.authentication_method != "token":
+        who = "a certificate" if server.use_mtls else "nothing"
+        yield Finding(Kind.OK, f"asks callers for {who}")
+        return
+    name = server.token_verification
+    try:
+        if load or name in (settings.ENUMERATED, settings.JWT):
+            verification.verifier(loaded.settings, context)
+        else:
+            verification.class_of(name)
+    except StartError as error:
+        yield _wrong(error)
+        return
+    yield Finding(Kind.OK, f"asks callers for tokens, which {name} verifies")
+
+
+def _spool(server: Server) -> Iterator[Finding]:
+    if not server.result_spool_bytes:
+        return
+    parent = None if server.result_spool_dir is None else Path(server.result_spool_dir)
+    try:
+        Spool(server.result_spool_bytes, parent).close()
+    except StartError as error:
+        yield _wrong(error)
+
+
+def _functions(loaded: Loaded, context: LoadContext | None) -> Iterator[Finding]:
+    names = loaded.settings.flexfun.functions
+    wrong = []
+    for name in names:  # one by one, to tell of each
+        try:
+            registry.load([name], None)
+        except StartError as error:
+            wrong.append(error)
+    if not wrong:
+        try:
+            functions = list(registry.load(names, context))
+        except StartError as error:
+            wrong.append(error)
+    if wrong:
+        yield from map(_wrong, wrong)
+        return
+    if not functions:
+        yield Finding(Kind.WARNING, "[flexfun] functions lists no module: nothing can be called")
+    for line in _table(functions):
+        yield Finding(Kind.LISTED, line)
+
+
+def _table(functions: list[Function]) -> Iterator[str]:
+    rows = [("NAME", "COLUMNS", "CACHE", "MODULE")] if functions else []
+    for one in functions:
+        cache = "" if one.cache is None else f"{one.cache.ttl_sec:g} s"
+        rows.append((one.name, ", ".join(one.schema.names), cache, one.module))
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _wrong(error: StartError) -> Finding:
+    return Finding(Kind.WRONG, str(error), error.trace)
