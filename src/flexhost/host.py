@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from flexhost import memory
 from flexhost.cache import Key, key_of
@@ -16,6 +15,7 @@ from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
 from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
+from flexhost.executor import Executor
 from flexhost.function import Headers
 from flexhost.ids import new_id
 from flexhost.open_calls import OpenCalls
@@ -33,39 +33,6 @@ GRACE = 0.5
 POLL_PATIENCE = 10.0
 # Seconds that a stopping host waits for results that nobody came to read.
 UNREAD = 5.0
-# Bytes after which freed memory is given back at the next occasion, and seconds between two.
-MUCH, SOON = 32 << 20, 5.0
-
-
-class Executor(Protocol):
-    """Runs calls: `call.run()`, somewhere, soon."""
-
-    @property
-    def waiting(self) -> int: ...
-
-    @property
-    def running(self) -> int: ...
-
-    @property
-    def abandoned(self) -> int:
-        """Places that are lost to calls past their deadline."""
-
-    def refusal(self) -> Busy | None:
-        """Why one more call would be refused now; None when it would not."""
-
-    def submit(self, call: Call) -> None:
-        """Raises Busy."""
-
-    def cancel(self, call: Call) -> None:
-        """The call has its outcome already: do not start it; if it runs, ask it to end."""
-
-    def abandon(self, call: Call) -> None:
-        """The call is past its deadline and still runs: go on without what it holds."""
-
-    def give_back(self) -> None:
-        """Have freed memory given back by those who have it and are idle."""
-
-    def close(self) -> None: ...
 
 
 class Host:
@@ -94,10 +61,7 @@ class Host:
         self._deadline = deadline
         self._share_of = share_of
         self._stall = stall
-        self._trim_every = trim_every
-        self._trim_at = clock() + trim_every
-        self._trimmed_at = -math.inf
-        self._freed = 0
+        self._giving_back = memory.GivingBack(trim_every, clock())
         self._emit = emit
         self._clock = clock
         self._registry: Registry | None = None
@@ -311,7 +275,9 @@ class Host:
             for reading in self._results.open:
                 if reading.stalled(now, self._stall):
                     self._closers.submit(reading.cut)
-        self._trim(now)
+        if self._giving_back.due(now, self._results.retained.take_freed()):
+            self._executor.give_back()
+            self._closers.submit(memory.give_back)
 
     def _check_room(self) -> None:
         """Raises Busy while no result could be kept."""
@@ -343,17 +309,6 @@ class Host:
         elif (execution := self._results.cache.leave(call)) is not None:
             self._stop(execution, error.copy())  # nobody else needs it
         return True
-
-    def _trim(self, now: float) -> None:
-        """Give memory back: now and then, and soon after much of it was freed."""
-        if not self._trim_every:
-            return
-        self._freed += self._results.retained.take_freed()
-        soon = self._freed >= MUCH and now >= self._trimmed_at + SOON
-        if soon or now >= self._trim_at:
-            self._trim_at, self._trimmed_at, self._freed = now + self._trim_every, now, 0
-            self._executor.give_back()
-            self._closers.submit(memory.give_back)
 
     def _watch(self) -> None:
         while not self._closed.wait(TICK):

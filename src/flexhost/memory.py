@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 from collections.abc import Iterator
@@ -19,6 +20,32 @@ def give_back() -> None:
     pa.default_memory_pool().release_unused()
     if _malloc_trim is not None:
         _malloc_trim(0)
+
+
+# Bytes after which freed memory is given back at the next occasion, and seconds between two.
+MUCH, SOON = 32 << 20, 5.0
+
+
+class GivingBack:
+    """When freed memory is to be given back: now and then, and soon after much was freed.
+
+    every: seconds between two times; 0 for never.
+    """
+
+    def __init__(self, every: float, now: float) -> None:
+        self._every = every
+        self._next = now + every
+        self._last = -math.inf
+        self._freed = 0
+
+    def due(self, now: float, freed: int) -> bool:
+        """freed: bytes since this was asked last."""
+        self._freed += freed
+        soon = self._freed >= MUCH and now >= self._last + SOON
+        if not self._every or not (soon or now >= self._next):
+            return False
+        self._next, self._last, self._freed = now + self._every, now, 0
+        return True
 
 
 def available() -> int:

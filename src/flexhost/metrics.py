@@ -16,8 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from flexhost.call import Call
 from flexhost.events import CallEnded, Event, Evicted, ReadEnded, Refused
+from flexhost.executor import Executor
 from flexhost.frontends.flight import FlightFrontend
-from flexhost.host import Executor
 from flexhost.observability import outcome
 from flexhost.results import Results
 

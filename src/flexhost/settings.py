@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import socket
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from dynaconf import Dynaconf
 
-from flexhost import sources
+from flexhost import exposure, sources
 from flexhost.errors import SettingsError
 from flexhost.kinds import (
     Algorithms,
@@ -38,7 +37,7 @@ from flexhost.kinds import (
     Text,
     TokenList,
 )
-from flexhost.sources import SECRETS, Sources, Value
+from flexhost.sources import SECRETS, Value
 from flexhost.tokens import Tokens
 
 ENUMERATED, JWT = "EnumeratedTokenVerification", "JwtTokenVerification"
@@ -184,8 +183,8 @@ def load(files: Iterable[str] = ()) -> Loaded:
     settings = Settings(
         **{name: _section(cls, found.get(name, {})) for name, cls in _SECTIONS.items()}
     )
-    _check_tls(settings.server, found.get("server", {}))
-    _check_closed(settings.server, found)
+    exposure.check_tls(settings.server, found.get("server", {}))
+    exposure.check_closed(settings.server, found)
     return Loaded(settings, sources.for_functions(found))
 
 
@@ -218,30 +217,6 @@ def _entries(key: str, given: Value, hint: Any) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _check_tls(server: Server, given: dict[str, Value]) -> None:
-    """Half of what TLS needs would be a host that is open where it was told to be closed."""
-    needs = {
-        "tls_certificate": "use_tls",
-        "tls_private_key": "use_tls",
-        "use_mtls": "use_tls",
-        "tls_root_certificate": "use_mtls",
-    }
-    for key, needed in needs.items():
-        if getattr(server, key) and not getattr(server, needed):
-            raise SettingsError(
-                f"{given[key].source}: [server] {key} is set, but {needed} is not true"
-            )
-    for switch, keys in {
-        "use_tls": ("tls_certificate", "tls_private_key"),
-        "use_mtls": ("tls_root_certificate",),
-    }.items():
-        for key in keys:
-            if getattr(server, switch) and not getattr(server, key):
-                raise SettingsError(
-                    f"{given[switch].source}: [server] {switch} is true, but {key} is not set"
-                )
-
-
 def _checked(key: str, given: Value, hint: Any) -> Any:
     """The value as its type. Raises SettingsError."""
     value, expected = given.value, _expected(hint)
@@ -266,34 +241,6 @@ def _checked(key: str, given: Value, hint: Any) -> Any:
 
 def _tokens(kind: type[Tokens], value: object) -> Tokens:
     return kind.given(value)
-
-
-def _check_closed(server: Server, found: Sources) -> None:
-    """A host that others can reach asks who they are, or was told that it need not."""
-    given = found.get("server", {})
-    if "authentication_method" not in given:
-        for section in ("enumerated_tokens", "jwt"):
-            for key, value in found.get(section, {}).items():
-                raise SettingsError(
-                    f"{value.source}: [{section}] {key} is given, but [server] "
-                    'authentication_method is not: "token", or "none" to serve everybody'
-                )
-    if not (server.authenticates or server.allow_insecure or _is_loopback(server.listen_host)):
-        source = given["listen_host"].source
-        raise SettingsError(
-            f"{source}: [server] listen_host is {server.listen_host!r}, which others may reach, "
-            'and nobody is asked for a token: set authentication_method = "token", or '
-            "allow_insecure = true in a closed network"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    try:
-        found = socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return False
-    return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)
 
 
 def _expected(hint: Any) -> str:

@@ -224,8 +224,8 @@ def test_the_limit_of_a_container_counts(tmp_path, groups, files, limit):
 def test_memory_that_was_freed_is_given_back_by_the_threads_that_have_it(monkeypatch):
     gave = []
     monkeypatch.setattr("flexhost.memory.give_back", lambda: gave.append(1))
-    monkeypatch.setattr("flexhost.host.MUCH", SIZE)
-    monkeypatch.setattr("flexhost.host.SOON", 0.0)
+    monkeypatch.setattr("flexhost.memory.MUCH", SIZE)
+    monkeypatch.setattr("flexhost.memory.SOON", 0.0)
     with serving(function(counting), threads=2, ttl=0.0, trim_every=1e6) as client:
         client.call(first=0)
         client.call(first=1)

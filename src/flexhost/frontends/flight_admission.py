@@ -53,7 +53,7 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         self._rpcs = rpcs
         self._errors = errors
         self._authentication = authentication
-        self._refusal = wire.Refusal(rpcs.busy)
+        self._refusal = _Refusal(rpcs.busy)
 
     def start_call(self, info: fl.CallInfo, headers: Headers) -> Admitted | None:
         """Raises a Flight error."""
@@ -84,5 +84,22 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         """The error of a refusal that many are told. In a burst of thousands each microsecond of
         Python in a request costs many, so only its id is made anew."""
         if busy is not self._refusal.busy:
-            self._refusal = wire.Refusal(busy)
+            self._refusal = _Refusal(busy)
         return self._refusal.error(self._host.refused(busy, "GetFlightInfo", caller.name))
+
+
+class _Refusal:
+    """One refusal for many requests, each with an id of its own."""
+
+    def __init__(self, busy: Busy) -> None:
+        self.busy = busy
+        error = wire.flight_error(busy, _ANY_ID)
+        self._class = type(error)
+        self._text = str(error.args[0]).split(_ANY_ID)
+        self._info = bytes(error.extra_info).split(_ANY_ID.encode())
+
+    def error(self, id_: str) -> fl.FlightError:
+        return self._class(id_.join(self._text), id_.encode().join(self._info))
+
+
+_ANY_ID = "0" * 32

@@ -180,23 +180,6 @@ def describe(function: Function) -> fl.FlightInfo:
     return fl.FlightInfo(function.schema, fl.FlightDescriptor.for_command(command), [], -1, -1)
 
 
-class Refusal:
-    """One refusal for many requests, each with an id of its own."""
-
-    def __init__(self, busy: Busy) -> None:
-        self.busy = busy
-        error = flight_error(busy, _ANY_ID)
-        self._class = type(error)
-        self._text = str(error.args[0]).split(_ANY_ID)
-        self._info = bytes(error.extra_info).split(_ANY_ID.encode())
-
-    def error(self, id_: str) -> fl.FlightError:
-        return self._class(id_.join(self._text), id_.encode().join(self._info))
-
-
-_ANY_ID = "0" * 32
-
-
 def flight_error(
     error: HostError, id_: str, *, detail: bool = True, in_stream: bool = False
 ) -> fl.FlightError:
