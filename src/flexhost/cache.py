@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flexhost.call import Call
+from flexhost.errors import BadCall, Busy
 from flexhost.events import CallEnded, Emit, Event, Evicted
 from flexhost.function import Function, Headers
 from flexhost.kept import Kept
 
 # Bytes of the parameters that all entries together may have; past it the oldest go.
 _MOST = 64 << 20
+# Calls that may wait for runs of others: they take no room in the queue.
+_MOST_AWAITING = 1024
 # Of the execution context, what differs between calls that mean the same.
 _PASSING = ("timestamp", "executionInitiator")
 
@@ -43,15 +46,20 @@ def key_of(
     headers: Headers,
     caller: str,
 ) -> Key:
-    """Of a function that has a cache."""
+    """Of a function that has a cache. Raises BadCall."""
     policy = function.cache
     assert policy is not None
+    varies = [_at(rule, parameters, headers) for rule in policy.vary_by]
+    owner = "" if policy.shared else caller
+    return Key(function, owner, _text(_meant(parameters)), columns or None, _text(varies))
+
+
+def _meant(parameters: dict[str, Any]) -> dict[str, Any]:
+    """What of them counts, without the column hint."""
     meant = {name: value for name, value in parameters.items() if name != "columns"}
     if isinstance(context := meant.get("executionContext"), dict):
         meant["executionContext"] = {k: v for k, v in context.items() if k not in _PASSING}
-    varies = [_at(rule, parameters, headers) for rule in policy.vary_by]
-    owner = "" if policy.shared else caller
-    return Key(function, owner, _text(meant), columns or None, _text(varies))
+    return meant
 
 
 class _Entry:
@@ -61,6 +69,7 @@ class _Entry:
 
     def __init__(self, key: Key, execution: Call, first: Call) -> None:
         self.key = key
+        self.open_until = first.deadline  # for others to join, so that a run that hangs has an end
         self.execution: Call | None = execution
         self.members = {first}
         self.table: Kept | None = None
@@ -86,16 +95,13 @@ class Cache:
         """Give the call the table of its key: now, or when the execution ends that it shares.
 
         make: a call that runs for this one and for those that come. It is returned when it was
-        made: somebody has to run it.
+        made: somebody has to run it. Raises Busy.
         """
         call.returned = True  # no thread works for it, only for the execution
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and entry.execution is not None:
-                call.cache = "shared"
-                entry.members.add(call)
-                entry.execution.deadline = max(entry.execution.deadline, call.deadline)
-                self._awaiting[call] = entry
+            if entry is not None and entry.execution and self._clock() < entry.open_until:
+                self._add(call, entry, entry.execution)
                 return None
             fresh = entry is not None and not self._outdated(entry)
             table = entry.table if entry is not None and fresh else None
@@ -107,6 +113,20 @@ class Cache:
             call.cache = "hit"
         call.finish(table)
         return None
+
+    def _add(self, call: Call, entry: _Entry, execution: Call) -> None:
+        """Raises Busy."""
+        if len(self._awaiting) >= _MOST_AWAITING:
+            text = f"{len(self._awaiting)} calls wait for runs that they share"
+            raise Busy(text, bound="shared_calls")
+        call.cache = "shared"
+        call.forget_arguments()
+        self._awaiting[call] = entry
+        if call.ended.is_set():  # whoever ended it did not find it here
+            del self._awaiting[call]
+            return
+        entry.members.add(call)
+        execution.deadline = max(execution.deadline, call.deadline)
 
     def leave(self, call: Call) -> Call | None:
         """The call needs its table no more. Returns the execution when nobody else needs it."""
@@ -124,16 +144,18 @@ class Cache:
         """Forget the tables of a function, and those that are being made: those who wait for one
         still get it, nobody else does. How many there were.
 
-        parameters: only of calls whose parameters have these in them.
+        parameters: only of calls whose parameters have these in them. Raises BadCall.
         """
         with self._lock:
-            entries = [entry for key, entry in self._entries.items() if key.function is function]
-            if parameters:
-                entries = [entry for entry in entries if _matches(entry.key, parameters)]
-            for entry in entries:
+            found = [entry for key, entry in self._entries.items() if key.function is function]
+        if parameters:  # without the lock: it reads the parameters of all
+            wanted = _meant(parameters)
+            found = [entry for entry in found if _matches(entry.key, wanted, parameters)]
+        with self._lock:
+            for entry in found:
                 self._remove(entry)
         self._release()
-        return len(entries)
+        return len(found)
 
     def expire(self) -> None:
         """Let go of what is older than its policy allows, and of what was evicted."""
@@ -155,10 +177,16 @@ class Cache:
         gone = entry.table is None or entry.table.gone
         return gone or self._clock() - entry.ended_at >= policy.ttl_sec
 
-    def _begin(self, call: Call, key: Key, make: Callable[[Emit], Call]) -> Call:
+    def _begin(self, call: Call, key: Key, make: Callable[[Emit], Call]) -> Call | None:
         execution = make(lambda event: self._ended(entry, event))
         execution.id = call.id  # by which the log lines of the author's code are found
-        entry = self._entries[key] = self._awaiting[call] = _Entry(key, execution, call)
+        call.forget_arguments()
+        call.execution = execution
+        entry = self._awaiting[call] = _Entry(key, execution, call)
+        if call.ended.is_set():  # as above
+            del self._awaiting[call]
+            return None
+        self._entries[key] = entry
         self._bytes += len(key.parameters)
         return execution
 
@@ -186,8 +214,6 @@ class Cache:
             table.release()
         self._release()
         for call in members:
-            if call.cache == "miss":
-                call.started_at = execution.started_at
             if table is not None:
                 call.finish(table)
             elif execution.error is not None:
@@ -218,11 +244,13 @@ class Cache:
                 self._loose.pop().release()
 
 
-def _matches(key: Key, wanted: dict[str, Any]) -> bool:
-    parameters = {name: value for name, value in wanted.items() if name != "columns"}
-    if "columns" in wanted and tuple(wanted["columns"] or ()) != (key.columns or ()):
+def _matches(key: Key, wanted: dict[str, Any], given: dict[str, Any]) -> bool:
+    if "columns" in given and tuple(given["columns"] or ()) != (key.columns or ()):
         return False
-    return _contains(json.loads(key.parameters), parameters)
+    try:
+        return _contains(json.loads(key.parameters), wanted)
+    except RecursionError:
+        raise BadCall("the parameters are nested too deep") from None
 
 
 def _contains(whole: Any, part: Any) -> bool:
@@ -243,4 +271,9 @@ def _at(rule: str, parameters: dict[str, Any], headers: Headers) -> Any:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    """Raises BadCall."""
+    try:
+        # `-bin` headers are bytes
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)
+    except RecursionError:
+        raise BadCall("the parameters are nested too deep") from None

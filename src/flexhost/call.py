@@ -83,6 +83,7 @@ class Call:
         self.share = share
         self.state = State.WAITING
         self.cache: str | None = None
+        self.execution: Call | None = None  # that runs for this one, and perhaps for others
         self.data: Data | None = None
         self.error: HostError | None = None
         self.ended = threading.Event()  # there is an outcome
@@ -153,6 +154,15 @@ class Call:
     def stop(self, error: HostError) -> bool:
         """End the call with this error. False when it had its outcome already."""
         return self._end(State.STOPPED, error=error)
+
+    def forget_arguments(self) -> None:
+        """Another call runs in the place of this one."""
+        self._arguments = None
+
+    @property
+    def began_at(self) -> float | None:
+        """When its function was called."""
+        return self.started_at if self.execution is None else self.execution.started_at
 
     def finish(self, table: Kept) -> bool:
         """End the call with a table that another one made; see `Cache`. It is released with it."""
@@ -242,6 +252,7 @@ def failure(error: BaseException, function: Function) -> HostError:
     kind = type(error)
     if issubclass(kind, HostError) and kind.__module__ == HostError.__module__:
         assert isinstance(error, HostError)
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         return error
     try:
         text, name = text_of(error), name_of(error)

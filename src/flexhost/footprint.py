@@ -25,28 +25,54 @@ class Footprint(NamedTuple):
     def total(self) -> int:
         return sum(self.buffers.values()) + self.own
 
+    def without(self, other: Footprint) -> Footprint:
+        """What is of this one alone."""
+        left = {one: size for one, size in self.buffers.items() if one not in other.buffers}
+        return Footprint(left, self.own)
+
 
 def footprint(table: pa.Table) -> Footprint:
     whole: dict[int, int] = {}
-    parts: dict[tuple[int, int], None] = {}
-    arrays = 0
+    own = sum(len(key) + len(value) for key, value in (table.schema.metadata or {}).items())
     for column in table.columns:
         for chunk in column.chunks:
-            arrays += 1
-            for buffer in _buffers(chunk):
-                parts[buffer.address, buffer.size] = None
-                while (parent := buffer.parent) is not None:
-                    buffer = parent
-                whole[buffer.address] = max(buffer.size, whole.get(buffer.address, 0))
-    # pyarrow shows no buffers of a dictionary below another type, but counts them
-    unseen = int(table.get_total_buffer_size()) - sum(size for _, size in parts)
-    return Footprint(whole, max(unseen, 0) + arrays * ARRAY)
+            for array in _with_dictionaries(chunk):
+                buffers = array.buffers()
+                own += ARRAY * max(1, len(buffers) // 2)  # two or three for each array in it
+                for buffer in buffers:
+                    if buffer is None or not buffer.size:
+                        continue
+                    while (parent := buffer.parent) is not None:
+                        buffer = parent
+                    whole[buffer.address] = max(buffer.size, whole.get(buffer.address, 0))
+    return Footprint(whole, own)
 
 
-def _buffers(array: pa.Array) -> Iterator[pa.Buffer]:
-    yield from (buffer for buffer in array.buffers() if buffer is not None and buffer.size)
-    if pa.types.is_dictionary(array.type):
-        yield from _buffers(array.dictionary)
+def _with_dictionaries(array: pa.Array) -> Iterator[pa.Array]:
+    """The array and, since its buffers are not among its own, each dictionary anywhere in it."""
+    yield array
+    yield from _dictionaries(array)
+
+
+def _dictionaries(array: pa.Array) -> Iterator[pa.Array]:
+    type_ = array.type
+    if pa.types.is_dictionary(type_):
+        yield from _with_dictionaries(array.dictionary)
+    elif isinstance(type_, pa.BaseExtensionType):
+        yield from _dictionaries(array.storage)
+    elif pa.types.is_run_end_encoded(type_):
+        yield from _dictionaries(array.values)
+    elif pa.types.is_nested(type_) and "dictionary<" in str(type_):
+        for child in _children(array):
+            yield from _dictionaries(child)
+
+
+def _children(array: pa.Array) -> list[pa.Array]:
+    if pa.types.is_struct(array.type) or pa.types.is_union(array.type):
+        return [array.field(i) for i in range(array.type.num_fields)]
+    if pa.types.is_map(array.type):
+        return [array.keys, array.items]
+    return [array.values]
 
 
 class Ledger:
@@ -93,10 +119,21 @@ def compacted(table: pa.Table) -> pa.Table:
 
     Raises ArrowException for what cannot be sent.
     """
-    sink = pa.BufferOutputStream()
+    counted = pa.MockOutputStream()
+    write(table, counted)
+    buffer = pa.allocate_buffer(counted.size())  # a stream that grows would have up to twice of it
+    with pa.FixedSizeBufferWriter(buffer) as sink:
+        write(table, sink)
+    return pa.ipc.open_stream(buffer).read_all()
+
+
+def write(table: pa.Table, sink: pa.NativeFile) -> None:
+    """In the streaming format: the file format has no dictionaries that change.
+
+    Raises OSError and ArrowException.
+    """
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def pins_too_much(table: pa.Table, pinned: int) -> bool:

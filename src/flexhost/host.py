@@ -114,6 +114,9 @@ class Host:
         """
         function = self.functions.get(name, caller)
         try:
+            key = None
+            if function.cache is not None:
+                key = key_of(function, parameters, columns, headers, caller.name)
             if self._draining:
                 raise ShuttingDown("this host is stopping and takes no new calls")
             make = functools.partial(
@@ -136,13 +139,12 @@ class Host:
             self._open.add(call)
             self._results.add(call)
             try:
-                if function.cache is None:
+                if key is None:
                     self._check_room()
                     self._executor.submit(call)
                 else:
-                    key = key_of(function, parameters, columns, headers, caller.name)
                     self._share(call, key, make)
-            except HostError:
+            except BaseException:
                 self._open.discard(call)
                 self._results.drop(call)
                 raise

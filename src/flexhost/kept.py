@@ -30,15 +30,12 @@ class Kept:
     cached:     one of those that hold it can do without: it goes when there is no other way.
     """
 
-    def __init__(
-        self, table: pa.Table, source: Source | None, function: str, retained: Retained
-    ) -> None:
+    def __init__(self, table: pa.Table, function: str, retained: Retained) -> None:
         self.schema: pa.Schema = table.schema
         self.rows: int = table.num_rows
         self.size = size_of(table)
         self.cached = False
         self.writable = True  # as far as is known
-        self.source = source
         self.function = function
         self._retained = retained
 
@@ -70,3 +67,11 @@ class Copy:
     def table(self) -> pa.Table:
         """Raises OSError and ArrowException."""
         return self.data.read() if isinstance(self.data, File) else self.data
+
+
+class Lent(NamedTuple):
+    """A table, or a part of one, that its function keeps for itself: it is not charged as long as
+    that is so, since the memory is taken anyhow."""
+
+    source: Source
+    whole: Footprint

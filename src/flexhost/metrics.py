@@ -152,7 +152,7 @@ class Metrics:
         if call.cache is not None:
             self._cached.labels(name, call.cache).inc()
         ended = call.ended_at or 0.0
-        started = call.started_at
+        started = call.began_at
         if started is not None:
             self._running.labels(name).observe(ended - started)
         self._waiting.labels(name).observe(

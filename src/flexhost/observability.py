@@ -181,7 +181,7 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
 
 def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
     ended = call.ended_at or 0.0
-    started = call.started_at
+    started = call.began_at
     fields = {
         "call_id": call.id,
         "function": call.function.name,

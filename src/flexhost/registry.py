@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -141,18 +142,21 @@ def _cache(cls: type[Any], where: str) -> CachePolicy | None:
         return None
     if not isinstance(policy, CachePolicy):
         raise StartError(f"{where}: Cache is {policy!r}, expected a CachePolicy or None")
-    returned = inspect.signature(cls.call).return_annotation
-    if inspect.isgeneratorfunction(cls.call) or _named(returned) == pa.RecordBatchReader.__name__:
+    if inspect.isgeneratorfunction(cls.call) or _is_stream(cls.call):
         raise StartError(f"{where}: call returns a stream, which cannot be cached: return a Table")
     if policy.shared and "caller" in inspect.signature(cls.call).parameters:
         raise StartError(f"{where}: call takes its caller, so callers cannot share: shared is True")
     return policy
 
 
-def _named(annotation: Any) -> str:
-    """The bare name of a class in an annotation, which may be a text."""
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return text.strip("'\" ").rpartition(".")[2]
+def _is_stream(call: Any) -> bool:
+    """Whether its annotation says that it returns a stream, and never a table."""
+    annotation = inspect.signature(call).return_annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return "Table" not in text and bool(_STREAMS.search(text))
+
+
+_STREAMS = re.compile(r"\b(\w*Reader|Iterator|Iterable|Generator)\b")
 
 
 def _metadata(cls: type[Any], where: str) -> dict[str, Any] | None:

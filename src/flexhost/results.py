@@ -268,6 +268,7 @@ class Results:
             if call.ended_at is not None and now >= self._goes_at(call, call.ended_at):
                 self.drop(call)
         self.cache.expire()
+        self.retained.take_over()
 
     def close(self) -> None:
         """Forget everything."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from flexhost.errors import Busy, NoResult
+from flexhost.errors import Busy, FunctionFailed, HostError, NoResult
 from flexhost.events import Emit, Evicted
 from flexhost.footprint import Ledger, compacted, footprint, pins_too_much
-from flexhost.kept import Copy, Kept, Opened
+from flexhost.kept import Copy, Kept, Lent, Opened
 from flexhost.source import Source
 from flexhost.spool import File, Spool
 
@@ -28,7 +28,7 @@ class Retained:
 
     Past it the least recently read table, those already read first, is written to the spool. When
     that is full, tables that are only cached go. When there are none, the call fails as Busy.
-    A table that a function keeps for itself counts, and stays: see `Source`.
+    What a function keeps for itself is not charged: see `Lent`.
 
     clock: monotonic seconds.
     """
@@ -54,6 +54,8 @@ class Retained:
         self._unread: OrderedDict[Kept, None] = OrderedDict()
         self._read: OrderedDict[Kept, None] = OrderedDict()
         self._spilled: OrderedDict[Kept, None] = OrderedDict()
+        self._lent: dict[Kept, Lent] = {}
+        self._trouble = ""
         self._lock = threading.Lock()
         self._making_room = threading.Lock()  # one at a time, so that only one is over the budget
 
@@ -90,15 +92,20 @@ class Retained:
     def keep(self, table: pa.Table, source: Source | None = None, function: str = "") -> Kept:
         """source: the table of the function that this one was made of.
 
-        Raises Busy when neither memory nor the spool has room, and ArrowException for a table that
-        can be written no more than sent.
+        Raises Busy when neither memory nor the spool has room, FunctionFailed when they could not
+        have, and ArrowException for a table that can be written no more than sent.
         """
-        taken = footprint(table)
-        if pins_too_much(table, self._ledger.cost(taken)) and not (source and source.lives_on):
-            table = compacted(table)
+        taken, lent = footprint(table), None
+        if source is not None and (its := source.kept_by_function) is not None:
+            lent = Lent(source, taken)
+            taken = taken.without(footprint(its))
+        if pins_too_much(table, self._ledger.cost(taken)):
+            table, lent = compacted(table), None
             taken = footprint(table)
-        kept, copy = Kept(table, source, function, self), Copy(table, taken)
+        kept, copy = Kept(table, function, self), Copy(table, taken)
         del table
+        if lent is not None:
+            self._lent[kept] = lent
         with self._lock:
             if self._ledger.bytes + self._ledger.cost(taken) <= self._budget:
                 self._add(kept, copy)
@@ -114,6 +121,19 @@ class Retained:
                     self._full, self._full_until = error.copy(), self._clock() + _FULL_FOR
                 raise
         return kept
+
+    def take_over(self) -> None:
+        """Charge what functions kept for themselves and do not any more."""
+        for kept, lent in list(self._lent.items()):
+            if lent.source.kept_by_function is not None:
+                continue
+            with self._lock:
+                copy = self._copies.get(kept)
+                if copy is not None and copy.footprint is not None:
+                    self._ledger.remove(copy.footprint)
+                    self._ledger.add(lent.whole)
+                    copy.footprint = lent.whole
+                self._lent.pop(kept, None)
 
     def has(self, kept: Kept) -> bool:
         return kept in self._holders
@@ -133,7 +153,7 @@ class Retained:
             if holders != 1:
                 return
             copy = self._remove(kept)
-        self._let_go(copy)
+        self._leave(copy)
 
     def open(self, kept: Kept) -> Opened:
         with self._lock:
@@ -164,16 +184,11 @@ class Retained:
         self._unread[kept] = None
 
     def _remove(self, kept: Kept) -> Copy:
-        """Forget a table; with the lock held, and `_let_go` without it has to follow."""
+        """Forget a table; with the lock held, and `_leave` without it has to follow."""
         del self._holders[kept]
-        for order in (self._unread, self._read, self._spilled):
-            order.pop(kept, None)
+        for known in (self._unread, self._read, self._spilled, self._lent):
+            known.pop(kept, None)
         return self._copies.pop(kept)
-
-    def _let_go(self, copy: Copy) -> None:
-        if self._spool is not None and isinstance(copy.data, File):
-            self._spool.unlink(copy.data)
-        self._leave(copy)
 
     def _leave(self, copy: Copy) -> None:
         """One who used a copy does so no more."""
@@ -187,43 +202,59 @@ class Retained:
                 self._freed += before - self._ledger.bytes
             self._full = None
         if self._spool is not None and isinstance(copy.data, File):
-            self._spool.freed(copy.data)
+            self._spool.release(copy.data)
 
     def _make_room(self, new: Kept) -> None:
-        """Until all is within the budget again, or what is over it is no more than what functions
-        keep for themselves. Raises Busy."""
+        """Until all is within the budget again. Raises Busy, and FunctionFailed for a table that
+        can never be."""
+        tried: set[Kept] = set()  # for which the spool has no room
         while self._ledger.bytes > self._budget:
-            victim = self._victim(new)
-            if victim is None:
-                return
-            if not (self._spill(victim, new) or self._evict()):
-                raise Busy(
-                    f"the results that are kept take {self._ledger.bytes} bytes of memory and "
-                    f"{self.spilled} of the spool",
-                    bound="result_spool_bytes",
-                )
+            victim = self._victim(new, tried)
+            if victim is not None:
+                if not self._spill(victim, new):
+                    tried.add(victim)
+            elif new in self._spilled:
+                return  # the rest is not of this one
+            elif self._evict():
+                tried.clear()
+            else:
+                raise self._no_room(new)
 
-    def _victim(self, new: Kept) -> Kept | None:
+    def _no_room(self, new: Kept) -> HostError:
+        if new.size > max(self._budget, self._spool.limit if self._spool is not None else 0):
+            return FunctionFailed(
+                f"function {new.function!r}: the result takes {new.size} bytes, and neither "
+                "result_memory_bytes nor result_spool_bytes are as much: return a stream"
+            )
+        if self._trouble:
+            return Busy(f"the spool cannot be written: {self._trouble}", bound="result_spool_dir")
+        return Busy(
+            f"the results that are kept take {self._ledger.bytes} bytes of memory and "
+            f"{self.spilled} of the spool",
+            bound="result_spool_bytes",
+        )
+
+    def _victim(self, new: Kept, tried: set[Kept]) -> Kept | None:
         """The next table that goes to the spool, so that memory is freed."""
         with self._lock:
-            if self._frees(new) > self._budget:
+            if self._frees(new) > self._budget and new not in tried:
                 return new
             for kept in itertools.chain(self._read, self._unread):
-                if kept is not new and self._frees(kept):
+                # to write much more than is freed is no gain: most of it stays, others share it
+                if kept is not new and kept not in tried and 2 * self._frees(kept) >= kept.size:
                     return kept
-            return new if self._frees(new) else None
+            return new if self._frees(new) and new not in tried else None
 
     def _frees(self, kept: Kept) -> int:
         """Bytes of memory that writing a table to the spool would free, now."""
         copy = self._copies[kept]
         if copy.footprint is None or copy.users > 1 or not kept.writable:
             return 0
-        if kept.source is not None and kept.source.lives_on:
-            return 0
         return self._ledger.alone(copy.footprint)
 
     def _spill(self, kept: Kept, new: Kept) -> bool:
-        """False when the spool has no room. Raises Busy when it cannot be written."""
+        """False when the spool has no room, or cannot be written: `_trouble` is why."""
+        self._trouble = ""
         with self._lock:
             copy = self._copies.get(kept)
             if copy is None:  # released meanwhile
@@ -233,9 +264,8 @@ class Retained:
             if self._spool is None or (file := self._spool.write(copy.data)) is None:
                 return False
         except OSError as error:
-            raise Busy(
-                f"the spool cannot be written: {error.strerror}", bound="result_spool_dir"
-            ) from None
+            self._trouble = error.strerror or "no reason is known"
+            return False
         except pa.ArrowException:
             if kept is new:
                 raise
@@ -250,11 +280,11 @@ class Retained:
                 self._unread.pop(kept, None)
                 self._read.pop(kept, None)
                 self._spilled[kept] = None
+                self._lent.pop(kept, None)
         if there:
             self._leave(copy)
         else:
-            self._spool.unlink(file)
-            self._spool.freed(file)
+            self._spool.release(file)
         return True
 
     def _evict(self) -> bool:
@@ -266,7 +296,7 @@ class Retained:
                     break
             else:
                 return False
-        self._let_go(copy)
+        self._leave(copy)
         if self._emit is not None:
             self._emit(Evicted(kept.function))
         return True

@@ -34,6 +34,8 @@ from flexhost.shares import share_by
 from flexhost.spool import Spool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flexhost.frontends.http import HttpFrontend, Page
     from flexhost.frontends.listener import Listener, Make
     from flexhost.metrics import Metrics
@@ -89,6 +91,7 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         stall=wanted.stream_stall_sec,
         trim_every=wanted.malloc_trim_interval_sec,
     )
+    signals.at_once = results.retained.close  # or files would stay until the next start
     with contextlib.closing(host):
         health = Health(lambda: executor.abandoned < wanted.max_abandoned)
         http = _http(wanted, host, health, metrics)
@@ -205,6 +208,7 @@ class _Signals:
 
     def __init__(self, drain: float, telemetry: Telemetry) -> None:
         self.loaded = False
+        self.at_once: Callable[[], object] | None = None  # what the second still does
         self._drain = drain
         self._telemetry = telemetry
         self._came = threading.Lock()
@@ -227,6 +231,8 @@ class _Signals:
         faulthandler.dump_traceback_later(self._drain + 3 * _LAST + 10, exit=True)
         self._came.release()
         self._next()
+        if self.at_once is not None:
+            self.at_once()
         self._telemetry.close(_LAST)
         leave(1)
 

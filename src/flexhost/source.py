@@ -21,9 +21,10 @@ class Source:
         return again
 
     @property
-    def lives_on(self) -> bool:
-        """It came more than once and is still there: letting go of it would free nothing."""
-        return self._returned > 1 and self._table() is not None
+    def kept_by_function(self) -> pa.Table | None:
+        """The table, when it came more than once and is still there: it would stay there if we let
+        go of it."""
+        return self._table() if self._returned > 1 else None
 
 
 class Sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import itertools
 import os
 import shutil
@@ -11,18 +12,31 @@ import stat
 import tempfile
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from flexhost.errors import SettingsError
+from flexhost.footprint import footprint, write
 
 _PREFIX = "flexhost-spool-"
 
 
-class File(NamedTuple):
-    path: Path
-    size: int
+# The addresses of a table's buffers, each with its size.
+Buffers: TypeAlias = tuple[tuple[int, int], ...]
+
+
+class File:
+    """A table as a file. `holders` of it say `Spool.release` in the end.
+
+    buffers: that the table had in memory.
+    """
+
+    def __init__(self, path: Path, size: int, buffers: Buffers) -> None:
+        self.path = path
+        self.size = size
+        self.buffers = buffers
+        self.holders = 1
 
     def read(self) -> pa.Table:
         """The table, its buffers mapped from the file for as long as they are used.
@@ -48,66 +62,139 @@ class Spool:
         """
         self.limit = limit
         self.used = 0
+        self._files: dict[Buffers, File] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._parent = parent or Path(tempfile.gettempdir())
         self._locked: int | None
-        parent = parent or Path(tempfile.gettempdir())
         try:
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sweep(parent)
-            self.folder, self._locked = _make(parent)
+            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(self._parent)
+            self.folder, self._locked = _make(self._parent)
         except OSError as error:
             raise SettingsError(
-                f"[server] result_spool_dir: no folder for results can be made in {parent}: "
-                f"{error.strerror}; name another, or set result_spool_bytes to 0"
+                "[server] result_spool_dir: no folder for results can be made in "
+                f"{self._parent}: {error.strerror}; name another, or set result_spool_bytes to 0"
             ) from None
 
     def write(self, table: pa.Table) -> File | None:
-        """None when there is no room for it. Raises OSError and ArrowException."""
-        size = _size(table)
-        with self._lock:
-            if self.used + size > self.limit:
-                return None
-            self.used += size
-        file = File(self.folder / f"{next(self._numbers)}.arrows", size)
+        """None when there is no room for it. Raises OSError and ArrowException.
+
+        A table that is there already, since another one of the same buffers was written before, is
+        not written again.
+        """
+        buffers = tuple(sorted(footprint(table).buffers.items()))
+        if (file := self._same(buffers, table)) is not None:
+            return file
+        if (file := self._reserve(buffers, table)) is None:
+            return None
         try:
-            os.close(os.open(file.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            # the streaming format: the file format has no dictionaries that change
+            self._create(file)
             with pa.OSFile(str(file.path), "wb") as sink:
-                _write(table, sink)
+                write(table, sink)
+            _check_readable(file)
         except BaseException:
-            self.unlink(file)
-            self.freed(file)
+            self.release(file)
             raise
+        with self._lock:
+            self._files[buffers] = file
         return file
 
-    def unlink(self, file: File) -> None:
-        """Whoever has it mapped keeps it."""
+    def release(self, file: File) -> None:
+        """The last one removes it."""
+        with self._lock:
+            file.holders -= 1
+            if file.holders:
+                return
+            self.used -= file.size
+            if self._files.get(file.buffers) is file:
+                del self._files[file.buffers]
         with contextlib.suppress(OSError):  # somebody else was quicker
             file.path.unlink()
 
-    def freed(self, file: File) -> None:
-        """The file is unlinked, and nobody has it mapped any more."""
-        with self._lock:
-            self.used -= file.size
-
     def close(self) -> None:
-        """Remove all files. Any number of times."""
-        locked, self._locked = self._locked, None
+        """Remove all files, and write none any more. Any number of times."""
+        with self._lock:
+            locked, self._locked = self._locked, None
         if locked is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for _ in range(10):  # until nobody writes who had begun before
+                shutil.rmtree(self.folder, ignore_errors=True)
+                if not self.folder.exists():
+                    break
             os.close(locked)
 
+    def _same(self, buffers: Buffers, table: pa.Table) -> File | None:
+        """The file that has this table already. Buffers at the same place need not be the same ones
+        as before: what is in them is compared."""
+        with self._lock:
+            if (file := self._files.get(buffers)) is None:
+                return None
+            file.holders += 1
+        try:
+            with pa.memory_map(str(file.path)) as there:
+                write(table, pa.PythonFile(_Compared(there), "w"))
+                if there.tell() == file.size:
+                    return file
+        except (OSError, pa.ArrowException, _DiffersError):
+            pass  # it is written anew
+        self.release(file)
+        return None
 
-def _write(table: pa.Table, sink: pa.NativeFile) -> None:
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    def _reserve(self, buffers: Buffers, table: pa.Table) -> File | None:
+        counted = pa.MockOutputStream()
+        write(table, counted)
+        size = int(counted.size())
+        with self._lock:
+            if self._locked is None or self.used + size > self.limit:
+                return None
+            self.used += size
+            return File(self.folder / f"{next(self._numbers)}.arrows", size, buffers)
+
+    def _create(self, file: File) -> None:
+        try:
+            _create(file.path)
+        except FileNotFoundError:  # somebody tidied up the folder
+            with self._lock:
+                if self._locked is None:
+                    raise
+                if not self.folder.exists():
+                    os.close(self._locked)
+                    self._files.clear()
+                    self.folder, self._locked = _make(self._parent)
+                file.path = self.folder / file.path.name
+            _create(file.path)
 
 
-def _size(table: pa.Table) -> int:
-    counted = pa.MockOutputStream()
-    _write(table, counted)
-    return int(counted.size())
+def _check_readable(file: File) -> None:
+    """There are types that can be written and not be read, as dictionaries of dictionaries."""
+    try:
+        file.read()
+    except OSError as error:
+        raise pa.ArrowInvalid(f"what is written of this table cannot be read: {error}") from None
+
+
+class _DiffersError(Exception):
+    pass
+
+
+class _Compared(io.RawIOBase):
+    """Raises _DiffersError when what is written is not what is there already."""
+
+    def __init__(self, there: pa.MemoryMappedFile) -> None:
+        self._there = there
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        written = pa.py_buffer(data)
+        if not self._there.read_buffer(written.size).equals(written):
+            raise _DiffersError
+        return int(written.size)
+
+
+def _create(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _make(parent: Path) -> tuple[Path, int]:

@@ -38,13 +38,26 @@ def test_a_column_of_a_message_takes_the_whole_message():
 
 @pytest.mark.parametrize(
     "column",
-    [NAMES, pa.ListArray.from_arrays([0, 1_000], NAMES), pa.StructArray.from_arrays([NAMES], "x")],
-    ids=["top", "list", "struct"],
+    [
+        NAMES,
+        pa.ListArray.from_arrays([0, 1_000], NAMES),
+        pa.StructArray.from_arrays([NAMES], "x"),
+        pa.MapArray.from_arrays([0, 1_000], pa.array(range(1_000)), NAMES),
+        pa.RunEndEncodedArray.from_arrays(pa.array(range(1, 1_001), pa.int32()), NAMES),
+        pa.UnionArray.from_sparse(pa.array([0] * 1_000, pa.int8()), [NAMES]),
+    ],
+    ids=["top", "list", "struct", "map", "runs", "union"],
 )
 def test_a_dictionary_counts_wherever_it_is(column):
     table = pa.table({"d": column})
 
-    assert footprint(table).total == table.get_total_buffer_size() + ARRAY
+    assert sum(footprint(table).buffers.values()) == table.get_total_buffer_size()
+
+
+def test_metadata_counts():
+    table = NUMBERS.replace_schema_metadata({"messages": "x" * 10_000})
+
+    assert footprint(table).total == footprint(NUMBERS).total + 10_008
 
 
 def test_what_two_tables_share_counts_once():
@@ -96,7 +109,9 @@ def test_a_small_slice_is_worth_a_copy_and_a_large_one_is_not():
 def test_a_compacted_table_is_the_same_and_takes_just_its_rows():
     table = pa.table({"n": NUMBERS["n"], "d": NAMES}, metadata={"k": "v"}).slice(3, 10)
 
+    before = pa.total_allocated_bytes()
     copy = compacted(table)
 
+    assert pa.total_allocated_bytes() - before < 1_000
     assert copy.equals(table, check_metadata=True)
     assert footprint(copy).total < 2_000 + 2 * ARRAY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -51,8 +52,7 @@ def test_a_file_that_is_read_can_be_removed(tmp_path):
     file = spool.write(TABLE)
     back = file.read()
 
-    spool.unlink(file)
-    spool.freed(file)
+    spool.release(file)
 
     assert back.equals(TABLE)
     assert list(spool.folder.iterdir()) == []
@@ -75,7 +75,7 @@ def test_a_table_that_does_not_fit_is_not_written(tmp_path):
     spool = Spool(10_000, tmp_path)
     assert spool.write(TABLE) is not None
 
-    assert spool.write(TABLE) is None
+    assert spool.write(pa.table({"n": range(1_001)})) is None
     assert len(list(spool.folder.iterdir())) == 1
 
 
@@ -90,6 +90,66 @@ def test_a_table_that_cannot_be_written_leaves_no_file(tmp_path):
 
     assert list(spool.folder.iterdir()) == []
     assert spool.used == 0
+
+
+def test_a_table_that_could_not_be_read_again_is_not_written(tmp_path):
+    inner = pa.array(["a", "b"]).dictionary_encode()
+    twice = pa.DictionaryArray.from_arrays(pa.array([0, 1]), inner)
+    spool = Spool(1 << 20, tmp_path)
+
+    with pytest.raises(pa.ArrowException):
+        spool.write(pa.table({"d": twice}))
+
+    assert list(spool.folder.iterdir()) == []
+
+
+def test_the_same_buffers_are_written_once(tmp_path):
+    spool = Spool(1 << 20, tmp_path)
+    first = spool.write(TABLE)
+
+    assert spool.write(TABLE.select(["n"])) is first
+    assert spool.used == first.size
+    spool.release(first)
+    assert first.read().equals(TABLE)
+    spool.release(first)
+    assert (spool.used, list(spool.folder.iterdir())) == (0, [])
+
+
+def test_other_rows_at_the_same_place_are_written_anew(tmp_path):
+    spool = Spool(1 << 20, tmp_path)
+    memory = bytearray(80_000)
+
+    def there():
+        values = pa.Array.from_buffers(pa.int64(), 10_000, [None, pa.py_buffer(memory)])
+        return pa.table({"n": values})
+
+    first = spool.write(there())
+    memory[8] = 1
+
+    assert spool.write(there()).read()["n"][1].as_py() == 1
+    assert first.read()["n"][1].as_py() == 0
+    assert spool.write(there().slice(1)).read().num_rows == 9_999
+
+
+def test_a_folder_that_somebody_removed_is_made_again(tmp_path):
+    spool = Spool(1 << 20, tmp_path)
+    lost = spool.write(TABLE)
+    shutil.rmtree(spool.folder)
+
+    file = spool.write(pa.table({"n": [1]}))
+
+    assert file.read().num_rows == 1
+    assert spool.folder.exists()
+    with pytest.raises(OSError, match="No such file"):
+        lost.read()
+
+
+def test_nothing_is_written_after_the_end(tmp_path):
+    spool = Spool(1 << 20, tmp_path)
+    spool.close()
+
+    assert spool.write(TABLE) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_full_leaves_no_file(tmp_path):
