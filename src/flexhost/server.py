@@ -208,7 +208,7 @@ class _Signals:
 
     def __init__(self, drain: float, telemetry: Telemetry) -> None:
         self.loaded = False
-        self.at_once: Callable[[], object] | None = None  # what the second still does
+        self.at_once: Callable[[], object] | None = None  # what is done even so
         self._drain = drain
         self._telemetry = telemetry
         self._came = threading.Lock()
@@ -226,15 +226,19 @@ class _Signals:
     def _read(self) -> None:
         self._next()
         if not self.loaded:
+            self._clean_up()
             leave(0)
         # for a function that never lets go of the interpreter: this needs no Python to end it
         faulthandler.dump_traceback_later(self._drain + 3 * _LAST + 10, exit=True)
         self._came.release()
         self._next()
-        if self.at_once is not None:
-            self.at_once()
+        self._clean_up()
         self._telemetry.close(_LAST)
         leave(1)
+
+    def _clean_up(self) -> None:
+        if self.at_once is not None:
+            self.at_once()
 
     def _next(self) -> None:
         while self._woken.recv(1)[0] not in _STOPPING:

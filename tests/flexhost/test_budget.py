@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import stat
+import threading
 import time
 
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support import Client, flight_code, function, process, serving, until
+from support import LONG, Client, flight_code, function, process, serving, until
 
 from flexhost import memory
 from flexhost.retained import Retained
@@ -75,6 +76,36 @@ def test_files_are_private_and_removed_when_the_host_stops(tmp_path):
         assert host.ended()[0] == 0
 
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_files_are_removed_also_when_a_second_signal_ends_the_host(tmp_path):
+    slow = COUNTING.replace(
+        'first = parameters["first"]\n',
+        'first = parameters["first"]\n'
+        "        if first == 99:\n"
+        "            import sys, time\n"
+        "            print('asleep', file=sys.stderr, flush=True)\n"
+        "            time.sleep(60)\n",
+    )
+    with process(tmp_path, slow, settings(tmp_path) + "drain_sec = 1000\n") as host:
+        client = Client(host.port())
+        for n in range(4):
+            client.call(first=n)
+        asking = threading.Thread(target=ask_in_vain, args=[client])
+        asking.start()
+        host.line("asleep")
+        host.process.send_signal(signal.SIGTERM)
+        host.line("stopping within")
+        host.process.send_signal(signal.SIGTERM)
+        assert host.ended()[0] == 1
+        asking.join(LONG)
+
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def ask_in_vain(client):
+    with pytest.raises(fl.FlightError):
+        client.call(first=99)
 
 
 def test_files_go_when_their_results_expire(tmp_path):

@@ -9,7 +9,7 @@ from support import KEEP, SCHEMA, function
 from flexhost import CachePolicy
 from flexhost.cache import Cache, key_of
 from flexhost.call import Call, State
-from flexhost.errors import Cancelled, FunctionFailed
+from flexhost.errors import BadCall, Busy, Cancelled, FunctionFailed
 from flexhost.events import CallEnded, Evicted
 from flexhost.registry import describe
 from flexhost.retained import Retained
@@ -157,6 +157,73 @@ def test_an_execution_goes_on_until_the_last_of_its_calls_is_late():
     assert execution.deadline == 50.0
 
 
+def test_nobody_joins_an_execution_past_the_deadline_of_its_first_call():
+    bench = Bench()
+    first, hangs = bench.join()
+    bench.now = first.deadline - 0.1
+    second, _ = bench.join()
+
+    bench.now = first.deadline
+    third, another = bench.join()
+
+    assert another is not None
+    assert hangs.deadline == first.deadline
+    another.run()
+    assert answer(third) == [1]
+    hangs.run()
+    assert [answer(first), answer(second)] == [[2], [2]]
+    assert bench.ended().cache == "hit"
+
+
+def test_a_call_that_ended_meanwhile_waits_for_nothing():
+    bench = Bench()
+    key = key_of(bench.function, {}, None, {}, "")
+    gone = bench.make({}, bench.told.append)
+    gone.stop(Cancelled("left"))
+    assert bench.cache.join(gone, key, lambda emit: bench.make({}, emit)) is None
+    assert len(bench.cache) == 0
+
+    first, execution = bench.join()
+    bench.cache.join(gone, key, lambda emit: None)
+    assert bench.cache.leave(first) is execution
+
+
+def test_calls_that_wait_for_others_are_bounded(monkeypatch):
+    monkeypatch.setattr("flexhost.cache._MOST_AWAITING", 2)
+    bench = Bench()
+    bench.join()
+    bench.join()
+
+    with pytest.raises(Busy, match="2 calls wait for runs that they share"):
+        bench.join()
+
+
+def test_a_call_that_another_runs_for_keeps_no_arguments():
+    bench = Bench()
+
+    for call, _ in (bench.join(x=1), bench.join(x=1)):
+        assert call._arguments is None
+
+
+def test_the_execution_runs_under_the_id_of_its_first_call():
+    bench = Bench()
+    first, execution = bench.join()
+
+    assert execution.id == first.id
+
+
+def test_a_call_that_missed_began_when_its_execution_did():
+    bench = Bench()
+    first, execution = bench.join()
+    second, _ = bench.join()
+    bench.now = 3.0
+    assert first.began_at is None
+
+    execution.run()
+
+    assert (first.began_at, second.began_at) == (3.0, None)
+
+
 def test_a_failure_reaches_all_who_wait_and_is_not_kept():
     bench = Bench(fails=True)
     first, execution = bench.join()
@@ -207,14 +274,16 @@ def test_a_table_that_the_cache_forgot_is_not_evicted_from_who_holds_it():
         ({"region": "EU"}, 2),
         ({"region": "EU", "filter": {"year": 2026}}, 1),
         ({"region": "US"}, 0),
+        ({"region": "EU", "executionContext": {"userId": "u", "timestamp": "later"}}, 2),
         ({"columns": []}, 2),
         ({"columns": ["n"]}, 0),
     ],
 )
 def test_only_calls_with_these_parameters_are_invalidated(wanted, number):
     bench = Bench()
-    bench.ended(region="EU", filter={"year": 2026, "month": 1})
-    bench.ended(region="EU")
+    context = {"userId": "u", "timestamp": "now"}
+    bench.ended(region="EU", filter={"year": 2026, "month": 1}, executionContext=context)
+    bench.ended(region="EU", executionContext=context)
 
     assert bench.cache.invalidate(bench.function, wanted) == number
 
@@ -228,6 +297,34 @@ def test_what_is_made_while_it_is_invalidated_reaches_those_who_wait_and_nobody_
 
     assert answer(first) == [1]
     assert bench.ended().cache == "miss"
+
+
+def test_a_table_that_was_invalidated_while_it_was_made_is_not_evicted_from_who_holds_it():
+    bench = Bench()
+    first, execution = bench.join()
+    bench.cache.invalidate(bench.function)
+
+    execution.run()
+
+    assert not bench.retained._evict()
+    assert answer(first) == [1]
+
+
+def test_parameters_that_are_nested_too_deep_have_no_key():
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+
+    with pytest.raises(BadCall, match="nested too deep"):
+        key_of(PLAIN, {"deep": deep}, None, {}, "")
+
+
+def test_a_header_of_bytes_can_be_named():
+    policy = CachePolicy(ttl_sec=1, vary_by=("header:x-bin",))
+
+    assert key(headers={"x-bin": [b"a"]}, policy=policy) != key(
+        headers={"x-bin": [b"b"]}, policy=policy
+    )
 
 
 def test_what_is_evicted_is_made_again():

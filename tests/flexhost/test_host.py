@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from support import LONG, SCHEMA, function, until
 
+from flexhost import CachePolicy
 from flexhost.call import State
 from flexhost.caller import Caller
 from flexhost.closers import Closers
@@ -138,6 +139,37 @@ def test_a_refused_call_leaves_nothing_behind(hosting):
     assert len(host._results) == 1
     release.set()
     assert host.wait(running, here)
+
+
+class Refusing(Threads):
+    """Takes nothing, after somebody else came to share what it is asked to run."""
+
+    def submit(self, call):
+        self.meanwhile()
+        raise Busy("no room", bound="task_queue_size")
+
+
+def test_a_shared_run_that_is_refused_leaves_nothing_behind_and_all_are_told(hosting):
+    closers = Closers(1)
+    executor = Refusing(1, 1, print)
+    emit = lambda event: None  # noqa: E731  # a function of one word
+    host = Host(executor, Results(60.0, closers, emit), closers, deadline=60.0, emit=emit)
+    cached = function(lambda *_: TABLE)
+    cached.Cache = CachePolicy(ttl_sec=60)
+    host.open(Registry([describe(cached)]))
+    others = []
+    executor.meanwhile = lambda: others.append(host.submit("numbers", {}, None, {}))
+
+    with pytest.raises(Busy):
+        host.submit("numbers", {}, None, {})
+
+    [other] = others
+    assert other.ended.is_set()
+    with pytest.raises(Busy):
+        other.result()
+    until(lambda: host.at_work == 0)
+    assert len(host._results.cache) == 0
+    host.close()
 
 
 def test_a_call_that_was_told_and_still_runs_does_not_hold_up_a_drain(hosting):

@@ -10,7 +10,7 @@ from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call
 from flexhost.closers import Closers
-from flexhost.errors import Cancelled, FunctionFailed, NoResult, ResultConsumed, ShuttingDown
+from flexhost.errors import Busy, Cancelled, FunctionFailed, NoResult, ResultConsumed, ShuttingDown
 from flexhost.events import ReadEnded
 from flexhost.registry import describe
 from flexhost.results import Results
@@ -21,10 +21,11 @@ TABLE = pa.table({"n": [1, 2, 3]})
 class Bench:
     """Results with a manual clock, and what they told."""
 
-    def __init__(self, ttl=60.0):
+    def __init__(self, ttl=60.0, **options):
         self.now = 0.0
         self.told = []
-        self.results = Results(ttl, Closers(1), self.told.append, clock=lambda: self.now)
+        clock = lambda: self.now  # noqa: E731  # a function of one word
+        self.results = Results(ttl, Closers(1), self.told.append, clock=clock, **options)
 
     def ended(self, result):
         described = describe(function(lambda *_: result() if callable(result) else result))
@@ -179,6 +180,54 @@ def test_closing_a_stream_closes_the_authors_generator():
     reading.close(Cancelled("the reader left"))
 
     assert closed.is_set()
+
+
+def test_a_table_goes_so_long_after_it_was_first_read_to_its_end():
+    bench = Bench(after_read=10.0)
+    call = bench.ended(TABLE)
+
+    for bench.now in (1.0, 8.0):
+        reading = bench.results.read(call.id)
+        list(reading)
+        reading.close()
+
+    bench.results.expire(10.9)
+    assert len(bench.results) == 1
+    bench.results.expire(12.0)
+    assert len(bench.results) == 0
+
+
+def test_cached_tables_expire_with_the_others():
+    bench = Bench()
+    expired = []
+    bench.results.cache.expire = lambda: expired.append(1)
+
+    bench.results.expire(1.0)
+
+    assert expired
+
+
+def test_a_read_too_many_leaves_nothing_open():
+    bench = Bench(reads=1)
+    call = bench.ended(lambda: pa.table({"n": pa.array(range(100_000))}))
+    reading = bench.results.read(call.id)
+    with pytest.raises(Busy, match="1 results are being read"):
+        bench.results.read(call.id)
+
+    reading.close()
+    bench.results.drop(call)
+
+    assert bench.results.retained.bytes == 0
+
+
+def test_an_error_keeps_nothing_of_the_result_that_it_is_about():
+    before = pa.total_allocated_bytes()
+    bench = Bench()
+
+    call = bench.ended(lambda: pa.table({"m": pa.array(range(100_000))}))
+
+    assert isinstance(call.error, FunctionFailed)
+    assert pa.total_allocated_bytes() == before
 
 
 def test_results_nobody_has_read_are_counted():

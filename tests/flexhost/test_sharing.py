@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -14,7 +15,7 @@ from flexhost import CachePolicy
 from flexhost.caller import Caller
 from flexhost.digests import Digest
 from flexhost.errors import StartError
-from flexhost.events import CallEnded
+from flexhost.events import CallEnded, WorkerAbandoned
 from flexhost.registry import describe
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
@@ -144,6 +145,31 @@ def test_a_deadline_is_that_of_each_caller(counted):
 
         assert counted.cancelled.wait(LONG)
         until(lambda: client.host.at_work == 0)
+
+
+def test_a_run_that_never_ends_is_told_as_stuck_and_its_thread_replaced(counted):
+    del counted.function.cancel
+    with serving(counted.function, threads=1, deadline=0.2) as client:
+        with pytest.raises(fl.FlightTimedOutError):
+            client.call()
+
+        assert client.event(WorkerAbandoned).call.function.name == "numbers"
+        until(lambda: client.executor.abandoned == 1)
+        counted.opened.set()
+        assert client.call(another="call").num_rows == 1
+
+
+def test_a_host_that_stops_tells_all_who_share(counted):
+    with serving(counted.function) as client:
+        callers = [Asking(client.showing("")) for _ in range(3)]
+        until(lambda: client.frontend.under_way == 3)
+
+        client.host.drain(0)
+        for caller in callers:
+            caller.join(LONG)
+
+        assert [flight_code(caller.error)[0] for caller in callers] == [502] * 3
+        assert counted.cancelled.wait(LONG)
 
 
 def test_a_hit_is_served_while_every_thread_is_busy(counted):
@@ -369,7 +395,15 @@ def returning(annotation):
 
 
 @pytest.mark.parametrize(
-    "annotation", [pa.RecordBatchReader, "pa.RecordBatchReader", "'RecordBatchReader'"]
+    "annotation",
+    [
+        pa.RecordBatchReader,
+        "pa.RecordBatchReader",
+        "'RecordBatchReader'",
+        pa.RecordBatchReader | None,
+        "pa.ipc.RecordBatchStreamReader",
+        Iterator[pa.RecordBatch],
+    ],
 )
 def test_a_cache_of_a_stream_ends_the_start(annotation):
     with pytest.raises(StartError, match="call returns a stream, which cannot be cached"):
