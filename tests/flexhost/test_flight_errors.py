@@ -44,6 +44,7 @@ def raising(error):
         (b'{"functionName": ""}', "functionName is empty"),
         (b'{"functionName": "numbers", "parameters": []}', "got `array` - at `parameters`"),
         (b'{"functionName": "numbers", "paramters": {}}', "'paramters': did you mean"),
+        (b'{"functionName": "numbers", "\xff": 1}', "the command is not JSON"),
         (b'{"functionName": "nobody"}', "no function is named 'nobody'"),
         (command(columns=5), "parameters.columns: Expected `array`, got `int`"),
         (command(columns=["n", 5]), "Expected `str`, got `int`"),

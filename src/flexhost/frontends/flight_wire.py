@@ -265,7 +265,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], data: bytes, what: str) -> Any:
 def _refuse_misspelled(command: bytes) -> None:
     """Unknown keys are fine, callers add some; one that is nearly `parameters` is a mistake that
     would answer with data nobody asked for."""
-    for key in _keys.decode(command):
+    for key in _decode(_keys, command, "command"):
         if key not in Invocation.__struct_fields__ and difflib.get_close_matches(
             key.lower(), ["parameters"], cutoff=0.8
         ):
