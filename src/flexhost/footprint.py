@@ -35,8 +35,9 @@ def footprint(table: pa.Table) -> Footprint:
     whole: dict[int, int] = {}
     own = sum(len(key) + len(value) for key, value in (table.schema.metadata or {}).items())
     for column in table.columns:
+        flat = _is_flat(column.type)
         for chunk in column.chunks:
-            for array in _with_dictionaries(chunk):
+            for array in (chunk,) if flat else _with_dictionaries(chunk):
                 buffers = array.buffers()
                 own += ARRAY * max(1, len(buffers) // 2)  # two or three for each array in it
                 for buffer in buffers:
@@ -46,6 +47,15 @@ def footprint(table: pa.Table) -> Footprint:
                         buffer = parent
                     whole[buffer.address] = max(buffer.size, whole.get(buffer.address, 0))
     return Footprint(whole, own)
+
+
+def _is_flat(type_: pa.DataType) -> bool:
+    """Whether no dictionary can be in it. It is asked of each column of each table that is kept."""
+    return (
+        not type_.num_fields
+        and not pa.types.is_dictionary(type_)
+        and not isinstance(type_, pa.BaseExtensionType)
+    )
 
 
 def _with_dictionaries(array: pa.Array) -> Iterator[pa.Array]:
@@ -138,7 +148,7 @@ def write(table: pa.Table, sink: pa.NativeFile) -> None:
 
 def pins_too_much(table: pa.Table, pinned: int) -> bool:
     """Whether a copy would save more than it takes, of the bytes that the table pins."""
-    return pinned > 2 * size_of(table) + _WORTH_A_COPY
+    return pinned > _WORTH_A_COPY and pinned > 2 * size_of(table) + _WORTH_A_COPY
 
 
 _WORTH_A_COPY = 64 << 10

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Opened(NamedTuple):
-    """A table for the time of a read. `close` is called once."""
+    """A table for the time of a read, with its size in bytes. `close` is called once."""
 
     table: pa.Table
+    size: int
     close: Callable[[], None]
 
 

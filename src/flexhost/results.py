@@ -30,6 +30,7 @@ class Reading:
 
     table:      the data, when it is a table, which may be sent as it is (`whole`). Iterating gives
                 it in pieces, and a stream table by table.
+    size:       of the table, in bytes.
     to_the_end: it matters whether all of it is taken: iterate.
     cut:        breaks the connection to the reader; for one that takes nothing more.
     """
@@ -43,6 +44,7 @@ class Reading:
     ) -> None:
         self.call = call
         self.table: pa.Table | None = None
+        self.size = 0
         self._stream: Stream | None = None
         self._joined: Joined | None = None
         self._tables: Iterator[pa.Table]
@@ -52,7 +54,7 @@ class Reading:
             self._tables = self._joined = Joined(data)
         else:
             self.schema = data.table.schema
-            self.table, self._close_table = data
+            self.table, self.size, self._close_table = data
             self._tables = _chunks(data.table)
         self.to_the_end = results.after_read is not None
         self._results = results
@@ -94,7 +96,7 @@ class Reading:
     def whole(self) -> pa.Table:
         """The table, for somebody who sends all of it."""
         assert self.table is not None
-        self._rows, self._bytes = self.table.num_rows, size_of(self.table)
+        self._rows, self._bytes = self.table.num_rows, self.size
         self._complete = True
         return self.table
 

@@ -165,7 +165,7 @@ class Retained:
             order[kept] = None
             order.move_to_end(kept)
         try:
-            return Opened(copy.table, functools.partial(self._leave, copy))
+            return Opened(copy.table, kept.size, functools.partial(self._leave, copy))
         except (OSError, pa.ArrowException) as error:
             self._leave(copy)
             trace = f"{type(error).__name__}: {error}"

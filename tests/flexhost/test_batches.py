@@ -62,6 +62,27 @@ def test_pieces_are_under_the_limit_and_together_the_whole(batch):
     assert together.column(0).combine_chunks().cast(batch.schema.types[0]) is not None
 
 
+def test_columns_that_are_chunked_each_in_its_own_way_are_joined():
+    whole = pa.array(range(1_000))
+    pieces = pa.chunked_array([whole.slice(at, 1) for at in range(1_000)])
+
+    table = arranged(pa.table({"whole": whole, "pieces": pieces}))
+
+    assert len(table.to_batches()) == 1
+
+
+def test_as_many_pieces_as_before_are_not_taken_for_the_same():
+    small = pa.record_batch({"n": pa.array(range(10))})
+    large = pa.record_batch({"n": pa.array(range(600_000))})  # leaves in two
+    table = pa.Table.from_batches([small, small, large])
+
+    pieces = arranged(table)
+
+    sizes = [pa.ipc.get_record_batch_size(batch) for batch in pieces.to_batches()]
+    assert max(sizes) <= LIMIT
+    assert pieces.equals(table)
+
+
 def test_a_batch_under_the_limit_is_passed_on():
     batch = pa.record_batch({"c": [1, 2]})
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.affinity import on_every_core, on_first_core
-from flexhost.batches import size_of
 from flexhost.errors import Busy
 from flexhost.results import Reading
 from flexhost.waiters import Waiter
@@ -71,7 +70,7 @@ def stream(
     watch: begins to look whether the reader has gone, until `leave`.
     whole: a table may be left to pyarrow, which then sends it without coming back to Python.
     """
-    if reading.table is None or size_of(reading.table) >= _LARGE:
+    if reading.table is None or reading.size >= _LARGE:
         on_every_core()  # or one core would carry all large results; until the stream is dropped
     if whole and reading.table is not None and not _may_change(reading.table):
         return _TableStream(reading, slots)
