@@ -178,7 +178,7 @@ def test_no_request_gets_more_than_an_error_with_a_code(host):
 
     assert after[1] < before[1] + 50
     assert {rpc for rpc, code in seen if code == "answered"} >= {"get_flight_info", "list_flights"}
-    assert len(seen) > 10
+    assert len(seen) > 6  # kinds of answers
     assert host.client.call().num_rows == 3
     host.process.terminate()
     status, log = host.ended()

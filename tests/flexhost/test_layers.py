@@ -18,8 +18,9 @@ SRC = ROOT / "src" / "flexhost"
 LAYERS = [
     ["errors"],
     ["function", "events", "memory", "ids", "batches", "affinity", "caller", "digests", "modules"],
-    ["shares", "footprint", "source", "spool"],
-    ["contract", "kept"],
+    ["shares", "footprint", "source"],
+    ["contract", "spool"],
+    ["kept"],
     ["retained"],
     ["registry", "call", "health", "closers"],
     ["joined", "cache", "messages"],
