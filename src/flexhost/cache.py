@@ -140,9 +140,12 @@ class Cache:
             self._remove(entry)
             return entry.execution
 
-    def invalidate(self, function: Function, parameters: dict[str, Any] | None = None) -> int:
-        """Forget the tables of a function, and those that are being made: those who wait for one
-        still get it, nobody else does. How many there were.
+    def invalidate(
+        self, function: Function, parameters: dict[str, Any] | None = None, caller: str = ""
+    ) -> int:
+        """Forget the tables of a function, whoever's, and those that are being made: those who wait
+        for one still get it, nobody else does. How many there were of this caller, or for all: what
+        others asked for is not its business.
 
         parameters: only of calls whose parameters have these in them. Raises BadCall.
         """
@@ -155,7 +158,7 @@ class Cache:
             for entry in found:
                 self._remove(entry)
         self._release()
-        return len(found)
+        return sum(entry.key.caller in ("", caller) for entry in found)
 
     def expire(self) -> None:
         """Let go of what is older than its policy allows, and of what was evicted."""

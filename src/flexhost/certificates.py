@@ -5,6 +5,8 @@ Imported only where TLS is on: `cryptography` costs 50 ms of start-up.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -105,7 +107,9 @@ def _read(setting: str, written: str) -> _Pem:
         return _Pem(f"[server] {setting}", written.encode("utf-8", "replace"))
     path = written[1:]
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb", opener=_not_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingsError(f"[server] {setting}: {path} is no regular file")
             data = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or "that is no path"
@@ -113,6 +117,11 @@ def _read(setting: str, written: str) -> _Pem:
     if len(data) > _LARGEST:
         raise SettingsError(f"[server] {setting}: {path} is larger than {_LARGEST} bytes")
     return _Pem(f"[server] {setting}: {path}", data)
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    """For somebody to write to it, if it is a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _parse(pem: _Pem) -> list[x509.Certificate]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flexhost import logs, server, settings
 from flexhost.errors import SettingsError, StartError
+from flexhost.files import content
 
 if TYPE_CHECKING:
     from flexhost.doctor import Patient
@@ -70,12 +71,19 @@ def _patient(options: argparse.Namespace) -> Patient:
         raise SettingsError("--tls-certificate and --tls-key go together")
     return Patient(
         options.url,
-        options.token,
+        _secret(options.token),
         options.tls_root,
         given if all(given) else None,
         options.function,
         options.parameters,
     )
+
+
+def _secret(given: str | None) -> str | None:
+    """`@/path` stands for what is in a file: arguments are shown to whoever lists processes."""
+    if given is None or not given.startswith("@/"):
+        return given
+    return content(given[1:], "the token").decode("utf-8", "replace").strip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     start.set_defaults(run=_start)
     doctor = commands.add_parser("doctor", help="try a running host from here; 1 if it is not well")
     doctor.add_argument("url", metavar="URL", help="grpc://HOST:PORT or grpc+tls://HOST:PORT")
-    doctor.add_argument("--token", help="bearer token, when the host asks for one")
+    doctor.add_argument("--token", help="bearer token, or @/path of a file that holds it")
     doctor.add_argument("--tls-root", metavar="FILE", help="authorities to trust, in PEM")
     doctor.add_argument("--tls-certificate", metavar="FILE", help="to show, when the host asks")
     doctor.add_argument("--tls-key", metavar="FILE", help="its private key")

@@ -117,6 +117,8 @@ def _fetch(uri: str, ticket: fl.Ticket, address: Address, patient: Patient) -> I
             f"the host advertises {advertised.uri}, where the rows travel without TLS: let the host"
             " serve TLS itself (use_tls), not a proxy before it",
         )
+        if patient.token:
+            return  # it is a secret, and that address was not the one it was given for
     if advertised != address:
         reached, findings = _reach(advertised, patient, advertised=True)
         yield from findings

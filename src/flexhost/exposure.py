@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flexhost.errors import SettingsError
@@ -40,13 +41,23 @@ def check_tls(server: Server, given: dict[str, Value]) -> None:
 def check_closed(server: Server, found: Sources) -> None:
     """A host that others can reach asks who they are, or was told that it need not."""
     given = found.get("server", {})
-    if "authentication_method" not in given:
-        for section in ("enumerated_tokens", "jwt"):
-            for key, value in found.get(section, {}).items():
-                raise SettingsError(
-                    f"{value.source}: [{section}] {key} is given, but [server] "
-                    'authentication_method is not: "token", or "none" to serve everybody'
-                )
+    for section, key, value in _of_tokens(found):
+        if "authentication_method" not in given:
+            raise SettingsError(
+                f"{value.source}: [{section}] {key} is given, but [server] "
+                'authentication_method is not: "token", or "none" to serve everybody'
+            )
+        used = _VERIFIED_BY.get(section, server.token_verification)
+        if server.authentication_method == "token" and server.token_verification != used:
+            raise SettingsError(
+                f"{value.source}: [{section}] {key} is given, which token_verification = "
+                f"{server.token_verification!r} does not look at"
+            )
+    for section, keys in found.items():
+        for key in {"authentication_method", "enumerated_tokens"} & set(keys):
+            if section != "server":
+                where = keys[key].source
+                raise SettingsError(f"{where}: {key} stands in [{section}], where nothing reads it")
     if not (server.authenticates or server.allow_insecure or _is_loopback(server.listen_host)):
         source = given["listen_host"].source
         raise SettingsError(
@@ -54,6 +65,18 @@ def check_closed(server: Server, found: Sources) -> None:
             'and nobody is asked for a token: set authentication_method = "token", or '
             "allow_insecure = true in a closed network"
         )
+
+
+def _of_tokens(found: Sources) -> Iterator[tuple[str, str, Value]]:
+    """What means something only where tokens are asked for."""
+    for section in _VERIFIED_BY:
+        yield from ((section, key, value) for key, value in found.get(section, {}).items())
+    for key in ("token_header_name", "token_verification"):
+        if key in (given := found.get("server", {})):
+            yield "server", key, given[key]
+
+
+_VERIFIED_BY = {"enumerated_tokens": "EnumeratedTokenVerification", "jwt": "JwtTokenVerification"}
 
 
 def _is_loopback(host: str) -> bool:

@@ -211,7 +211,7 @@ class Host:
         self, name: str, parameters: dict[str, Any] | None = None, *, caller: Caller = ANYONE
     ) -> int:
         """Forget the cached tables of a function, whoever's, so that its next calls run. How many
-        there were.
+        there were of this caller, or for all.
 
         parameters: only of calls whose parameters have these in them.
 
@@ -220,7 +220,7 @@ class Host:
         function = self.functions.get(name, caller)
         if function.cache is None:
             raise BadCall(f"function {name!r} has no Cache")
-        return self._results.cache.invalidate(function, parameters)
+        return self._results.cache.invalidate(function, parameters, caller.name)
 
     def forget(self, call: Call) -> None:
         """Drop a call whose outcome its caller has been told and cannot ask for again."""

@@ -26,14 +26,14 @@ class OpenCalls:
         return iter([*list(self._calls), *list(self._executions)])
 
     def add(self, call: Call) -> None:
-        """Raises Busy when its caller has as many calls without an outcome as it may have."""
+        """Raises Busy when its caller has as many calls under way as it may have."""
         caller = call.caller
         if caller.max_running is None:
             self._calls.add(call)
             return
         with self._lock:
             its = (one for one in list(self._calls) if one.caller.name == caller.name)
-            if sum(not one.ended.is_set() for one in its) >= caller.max_running:
+            if sum(map(_at_work, its)) >= caller.max_running:
                 text = f"caller {caller.name!r} has {caller.max_running} calls under way"
                 raise Busy(text, bound="max_running")
             self._calls.add(call)
@@ -45,3 +45,9 @@ class OpenCalls:
     def discard(self, call: Call) -> None:
         self._calls.discard(call)
         self._executions.discard(call)
+
+
+def _at_work(call: Call) -> bool:
+    """Whether it waits or runs, also one that ended early: whoever cancels has not its thread back
+    before that."""
+    return not call.ended.is_set() or (call.started_at is not None and not call.returned)

@@ -209,6 +209,7 @@ def _entries(key: str, given: Value, hint: Any) -> tuple[Entry, ...]:
     entries = []
     for number, table in enumerate(tables, 1):
         of = f"{given.section}.{key}, {number}"
+        sources.check_once(table, f"[{of}]", given.source)
         keys = {name.lower(): Value(value, given.source, of) for name, value in table.items()}
         for needed in ("name", "token"):
             if needed not in keys:

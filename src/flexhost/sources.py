@@ -89,6 +89,8 @@ def _read_environment(known: Known) -> Sources:
     content: dict[str, Any] = {}
     for name, text in os.environ.items():
         if not name.startswith(f"{PREFIX}_"):
+            if name.upper().startswith(f"{PREFIX}_"):
+                raise SettingsError(f"the variable {name} is no setting: write it in capitals")
             continue
         section, parts, key = name.removeprefix(f"{PREFIX}_").partition("__")
         try:
@@ -114,10 +116,22 @@ def _check_no_section_meant(variable: str, name: str, known: Known) -> None:
             )
 
 
+def check_once(names: Iterable[str], what: str, where: str) -> None:
+    """Capitals make no difference: one of two that differ in them alone would be passed over.
+
+    Raises SettingsError.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(name.lower(), name)) != name:
+            raise SettingsError(f"{where}: {what} {other} and {name} are the same, keep one")
+
+
 def _sections(content: dict[str, Any], known: Known, source: Callable[[str, str], str]) -> Sources:
     """Raises SettingsError for a name that is nearly a section or a setting of the host."""
     sections: Sources = {}
     names = [*known, *OTHER_NAMES]
+    check_once(content, "section", source("", "").rstrip("_"))
     for name, keys in content.items():
         written = name.lower()
         section = OTHER_NAMES.get(written, written)
@@ -132,6 +146,7 @@ def _sections(content: dict[str, Any], known: Known, source: Callable[[str, str]
             continue
         if near := written not in names and difflib.get_close_matches(written, names, 1, 0.8):
             raise SettingsError(f"{where}: there is no section [{written}]; is it [{near[0]}]?")
+        check_once(keys, f"[{written}]", where)
         given = {k.lower(): Value(v, source(written, k), written) for k, v in keys.items()}
         before = sections.setdefault(section, {})
         both = before.get("functions"), given.get("functions")

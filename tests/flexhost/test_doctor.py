@@ -7,9 +7,10 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import pyarrow.flight as fl
 import pytest
 from authority import Authority, Files
-from support import NUMBERS, ROOT, free_port, process
+from support import NUMBERS, ROOT, SCHEMA, free_port, process
 
 from flexhost.reach import Address, is_own_machine
 
@@ -63,6 +64,63 @@ def test_a_host_with_tls_is_tried_with_its_authority(tmp_path, files):
     assert status == 0
     assert "ok    its certificate is valid for 127.0.0.1, until " in lines[1]
     assert f"rows come from {url}" in lines[-1]
+
+
+TOKENS = "authentication_method = 'token'\n[enumerated_tokens]\ntokens = ['a-good-token']"
+
+
+def test_a_token_opens_a_host_that_asks_for_one(tmp_path):
+    (tmp_path / "token").write_text("a-good-token\n")
+    with host(tmp_path, TOKENS) as url:
+        assert doctor(url, "--token", f"@{tmp_path / 'token'}")[0] == 0
+
+        status, lines = doctor(url)
+        assert status == 1
+        assert "give a token that the host knows with --token" in lines[-1]
+
+
+class Elsewhere(fl.FlightServerBase):
+    """Sends callers to another address, and remembers what tokens it saw itself."""
+
+    def __init__(self, uri, location=None, **tls):
+        self.seen = []
+        middleware = {"seen": Seeing(self.seen)}
+        super().__init__(uri, middleware=middleware, **tls)
+        self.other = location
+
+    def list_flights(self, context, criteria):
+        command = b'{"functionName": "numbers", "metadata": null}'
+        yield fl.FlightInfo(SCHEMA, fl.FlightDescriptor.for_command(command), [], -1, -1)
+
+    def get_flight_info(self, context, descriptor):
+        endpoint = fl.FlightEndpoint(b"ticket", [self.other])
+        return fl.FlightInfo(SCHEMA, descriptor, [endpoint], -1, -1)
+
+
+class Seeing(fl.ServerMiddlewareFactory):
+    def __init__(self, seen):
+        self.seen = seen
+
+    def start_call(self, info, headers):
+        self.seen.append(headers.get("authorization"))
+
+
+def test_a_token_is_not_sent_in_the_clear_to_where_a_host_with_tls_sends_its_callers(
+    tmp_path, files
+):
+    certificate, key = AUTHORITY.pair()
+    tls = {"tls_certificates": [(certificate.encode(), key.encode())]}
+    with Elsewhere("grpc://127.0.0.1:0") as plain:
+        location = f"grpc://127.0.0.1:{plain.port}"
+        with Elsewhere("grpc+tls://127.0.0.1:0", location, **tls) as first:
+            url = f"grpc+tls://127.0.0.1:{first.port}"
+            root = str(tmp_path / "root.pem")
+            status, lines = doctor(url, "--tls-root", root, "--token", "a-good-token")
+
+            assert status == 1
+            assert "where the rows travel without TLS" in lines[-1]
+            assert ["Bearer a-good-token"] in first.seen
+        assert plain.seen == []
 
 
 def test_an_advertised_name_that_cannot_be_resolved_is_told(tmp_path):

@@ -346,11 +346,29 @@ def test_a_caller_has_as_many_calls_under_way_as_it_may(hosting):
     with pytest.raises(Busy, match="caller 'few' has 2 calls under way") as busy:
         host.submit("first", {}, None, {}, caller=few)
     host.submit("first", {}, None, {}, caller=ANN)
+    host.submit("first", {}, None, {}, caller=Caller("more", max_running=1))
 
     go.set()
-    host.wait(calls[0], here)
+    until(lambda: calls[0].returned)
     host.submit("first", {}, None, {}, caller=few)
     assert busy.value.reason == "max_running"
+
+
+def test_a_call_that_was_cancelled_and_still_runs_counts_for_its_caller(hosting):
+    go, started = threading.Event(), threading.Event()
+    host = hosting(lambda *_: started.set() or (go.wait(LONG) and TABLE))
+    one = Caller("one", max_running=1)
+    call = host.submit("first", {}, None, {}, caller=one)
+    assert started.wait(LONG)
+    host.cancel(call.id, one)
+    assert call.ended.is_set()
+
+    with pytest.raises(Busy, match="caller 'one' has 1 calls under way"):
+        host.submit("first", {}, None, {}, caller=one)
+
+    go.set()
+    until(lambda: host.at_work == 0)
+    host.submit("first", {}, None, {}, caller=one)
 
 
 def test_many_at_once_do_not_get_past_what_a_caller_may_have(hosting):

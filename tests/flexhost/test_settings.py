@@ -60,6 +60,53 @@ def test_the_case_of_keys_does_not_matter(given):
     assert given("[SERVER]\nListen_Port = 5\n").settings.server.listen_port == 5
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\nuse_tls = false\nUSE_TLS = true", "[server] use_tls and USE_TLS are the same"),
+        ("[server]\ntask_threads = 1\n[Server]\n", "section server and Server are the same"),
+        (
+            "[[enumerated_tokens.entries]]\nname = 'a'\ntoken = 't'\nfunctions = ['a']\n"
+            "FUNCTIONS = ['*']",
+            "functions and FUNCTIONS are the same",
+        ),
+    ],
+)
+def test_what_differs_in_capitals_alone_is_refused(given, text, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        given(text)
+
+
+def test_a_variable_in_small_letters_is_refused(monkeypatch):
+    monkeypatch.setenv("gooddata_flight_server__use_tls", "true")
+
+    with pytest.raises(SettingsError, match="gooddata_flight_server__use_tls is no setting"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\ntoken_verification = 'my.auth'", "authentication_method is not"),
+        ("[server]\ntoken_header_name = 'x-token'", "authentication_method is not"),
+        (
+            "[server]\nauthentication_method = 'token'\ntoken_verification = 'my.auth'\n"
+            "[enumerated_tokens]\ntokens = ['t']",
+            "[enumerated_tokens] tokens is given, which token_verification = 'my.auth' does not",
+        ),
+        (
+            "[server]\nauthentication_method = 'token'\n[enumerated_tokens]\ntokens = ['t']\n"
+            "[jwt]\nissuer = 'i'",
+            "[jwt] issuer is given, which token_verification = 'EnumeratedTokenVerification'",
+        ),
+        ("[auth]\nauthentication_method = 'token'", "stands in [auth], where nothing reads it"),
+    ],
+)
+def test_settings_of_tokens_that_nothing_reads_are_refused(given, text, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        given(text)
+
+
 def test_values_are_read_as_what_they_must_be(given):
     file = '[server]\nlisten_port = "80"\ndrain_sec = 5\nerror_detail = "false"\n'
     server = given(file, SERVER__ADVERTISE_HOST="0123", SERVER__METRICS_HOST="").settings.server

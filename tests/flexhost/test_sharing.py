@@ -342,7 +342,10 @@ def test_only_who_may_call_a_function_invalidates_it_for_all(counted):
         with pytest.raises(fl.FlightUnauthorizedError):
             action(showing(served, "bob"), functionName="numbers")
 
-        assert action(showing(served, "loader"), functionName="numbers") == 1
+        # how many there were of others is not told: it would tell what they asked for
+        assert action(showing(served, "loader"), functionName="numbers") == 0
+        assert showing(served, "ann").call() == pa.table({"n": [2]})
+        assert action(showing(served, "ann"), functionName="numbers") == 1
 
 
 def test_the_log_and_the_metrics_tell_of_hits_and_misses(tmp_path):
