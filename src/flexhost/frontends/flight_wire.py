@@ -46,7 +46,7 @@ INVALIDATE = "invalidate"
 ACTIONS = {
     INVALIDATE: "Forget the cached results of a function, so that its next calls run. Body: JSON "
     '{"functionName": str, "parameters": object?}, with parameters only of calls that have these. '
-    'Result: JSON {"invalidated": int}.'
+    'Result: JSON {"invalidated": int}, how many there were that are yours or shared.'
 }
 
 # Errors travel in HTTP/2 trailers, the text twice; past 8 KB in all they are damaged (measured).
