@@ -11,10 +11,12 @@ from typing import NamedTuple
 import pyarrow.flight as fl
 
 from flexhost import registry, settings, verification
-from flexhost.errors import StartError
-from flexhost.frontends.address import try_to_bind, uri
+from flexhost.errors import PortTaken, StartError
+from flexhost.exposure import is_loopback
+from flexhost.frontends.address import advertised, try_to_bind
 from flexhost.function import Function, LoadContext
 from flexhost.health import Health
+from flexhost.reach import is_own_machine
 from flexhost.settings import Loaded, Server
 from flexhost.spool import Spool
 
@@ -41,6 +43,7 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
     """
     try:
         loaded = settings.load(files)
+        location = _location(loaded.settings.server)
     except StartError as error:
         yield _wrong(error)
         return
@@ -48,7 +51,7 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
     yield from _addresses(server)
     if server.use_tls:
         yield from _certificates(server)
-    context = LoadContext(loaded.everything, fl.Location(_advertised(server)), Health())
+    context = LoadContext(loaded.everything, location, Health())
     yield from _tokens(loaded, context, load=load)
     yield from _spool(server)
     yield from _functions(loaded, context if load else None)
@@ -56,26 +59,38 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
 
 def _addresses(server: Server) -> Iterator[Finding]:
     tls = "TLS" if server.use_tls else "no TLS"
-    yield Finding(
-        Kind.OK,
-        f"listens on {server.listen_host}:{server.listen_port}, {tls}, "
-        f"advertised as {_advertised(server)}",
-    )
-    wanted = [(server.listen_host, server.listen_port)]
+    where = f"{server.listen_host}:{server.listen_port}"
+    yield Finding(Kind.OK, f"listens on {where}, {tls}, advertised as {_advertised(server)}")
+    if is_own_machine(server.advertise_host) and not is_loopback(server.listen_host):
+        yield Finding(
+            Kind.WARNING,
+            f"listens for others and advertises {server.advertise_host}: callers elsewhere get no "
+            "rows; set advertise_host to a name that they can reach",
+        )
+    http = []
     if server.health_check_host is not None:
-        wanted.append((server.health_check_host, server.health_check_port))
+        http.append((server.health_check_host, server.health_check_port))
     if server.metrics_host is not None:
-        wanted.append((server.metrics_host, server.metrics_port))
-    for host, port in dict.fromkeys(wanted):
+        http.append((server.metrics_host, server.metrics_port))
+    for host, port in dict.fromkeys([(server.listen_host, server.listen_port), *http]):
         try:
             try_to_bind(host, port)
-        except StartError as error:  # by the host that this one is to replace, most of the time
-            yield Finding(Kind.WARNING, str(error))
+        except PortTaken as error:
+            yield Finding(Kind.WARNING, f"{error}: by the host that runs?")
+        except StartError as error:
+            yield _wrong(error)
+    if server.listen_port and server.listen_port in [port for _, port in http]:
+        yield Finding(Kind.WRONG, f"{where} cannot be for HTTP too: take another port")
 
 
 def _advertised(server: Server) -> str:
+    return str(_location(server).uri.decode())
+
+
+def _location(server: Server) -> fl.Location:
+    """Raises SettingsError."""
     port = server.advertise_port or server.listen_port
-    return uri("grpc+tls" if server.use_tls else "grpc", server.advertise_host, port)
+    return advertised("grpc+tls" if server.use_tls else "grpc", server.advertise_host, port)
 
 
 def _certificates(server: Server) -> Iterator[Finding]:
@@ -99,7 +114,7 @@ def _certificates(server: Server) -> Iterator[Finding]:
 def _tokens(loaded: Loaded, context: LoadContext, *, load: bool) -> Iterator[Finding]:
     server = loaded.settings.server
     if server.authentication_method != "token":
-        who = "a certificate" if server.use_mtls else "nothing"
+        who = "certificates" if server.use_mtls else "no token: whoever reaches the port can call"
         yield Finding(Kind.OK, f"asks callers for {who}")
         return
     name = server.token_verification
@@ -119,9 +134,13 @@ def _spool(server: Server) -> Iterator[Finding]:
         return
     parent = None if server.result_spool_dir is None else Path(server.result_spool_dir)
     try:
-        Spool(server.result_spool_bytes, parent).close()
+        spool = Spool(server.result_spool_bytes, parent)
     except StartError as error:
         yield _wrong(error)
+        return
+    if warning := spool.warning:
+        yield Finding(Kind.WARNING, warning)
+    spool.close()
 
 
 def _functions(loaded: Loaded, context: LoadContext | None) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             print(error.trace, file=sys.stderr)
         print(f"flexhost: {error}", file=sys.stderr)
         status = 2 if isinstance(error, SettingsError) else 1
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        status = 1
     except Exception as error:  # with its frames, which sys.tracebacklimit would hide
         print("".join(traceback.format_exception(error, limit=100)), file=sys.stderr)
         print("flexhost: it failed in a way it should not, see above", file=sys.stderr)

@@ -178,10 +178,14 @@ def _refused(what: str, error: Exception, address: Address) -> Finding:
             remedy = "give a token that the host knows with --token"
         case fl.FlightUnauthorizedError():
             remedy = "take another token, or let this one call the function"
+        case fl.FlightTimedOutError() if what == "list functions":
+            remedy = f"see whether it is a FlexFun host that listens on port {address.port}"
         case fl.FlightTimedOutError():
             remedy = "see in the host's log what the function waits for"
         case fl.FlightUnavailableError() if error.extra_info:  # else gRPC says it, of itself
             remedy = "see whether the host starts, stops or is overloaded, and try again"
+        case fl.FlightServerError() if "has no result here" in told:
+            remedy = "another host answers there: give each an advertise_host of its own"
         case fl.FlightServerError() | fl.FlightInternalError():
             remedy = "see the host's log; what the function needs is given with --parameters"
         case _:

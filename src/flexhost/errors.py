@@ -19,6 +19,7 @@ HostError
 └── Internal            a bug of the host
 
 StartError              the host cannot start (exit status 1)
+├── PortTaken           somebody else listens there
 └── SettingsError       because of a setting (exit status 2)
 """
 
@@ -165,6 +166,10 @@ class StartError(Exception):
     def __init__(self, message: str, *, trace: str | None = None) -> None:
         super().__init__(message)
         self.trace = trace
+
+
+class PortTaken(StartError):
+    pass
 
 
 class SettingsError(StartError):

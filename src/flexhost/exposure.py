@@ -58,12 +58,12 @@ def check_closed(server: Server, found: Sources) -> None:
             if section != "server":
                 where = keys[key].source
                 raise SettingsError(f"{where}: {key} stands in [{section}], where nothing reads it")
-    if not (server.authenticates or server.allow_insecure or _is_loopback(server.listen_host)):
+    if not (server.authenticates or server.allow_insecure or is_loopback(server.listen_host)):
         source = given["listen_host"].source
         raise SettingsError(
             f"{source}: [server] listen_host is {server.listen_host!r}, which others may reach, "
-            'and nobody is asked for a token: set authentication_method = "token", or '
-            "allow_insecure = true in a closed network"
+            "and nobody is asked for a token or a certificate: set authentication_method = "
+            '"token" or use_mtls, or allow_insecure = true in a closed network'
         )
 
 
@@ -79,7 +79,7 @@ def _of_tokens(found: Sources) -> Iterator[tuple[str, str, Value]]:
 _VERIFIED_BY = {"enumerated_tokens": "EnumeratedTokenVerification", "jwt": "JwtTokenVerification"}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine reaches it."""
     try:
         found = socket.getaddrinfo(host, None)

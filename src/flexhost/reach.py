@@ -66,10 +66,10 @@ def touch(address: Address) -> None:
     try:
         socket.create_connection((host, address.port), timeout=_CONNECT).close()
     except ConnectionRefusedError:
-        raise Unreachable(
-            f"nothing listens on {where}",
-            "start the host there with a listen_host that is not 127.0.0.1, or take its port",
-        ) from None
+        remedy = "start the host, or take the port that it listens on"
+        if not is_own_machine(host):
+            remedy = "start it there with a listen_host that is not 127.0.0.1, or take its port"
+        raise Unreachable(f"nothing listens on {where}", remedy) from None
     except TimeoutError:
         raise Unreachable(
             f"no answer from {where} within {_CONNECT:g} s", "open the firewall between"

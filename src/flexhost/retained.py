@@ -229,8 +229,8 @@ class Retained:
         if self._trouble:
             return Busy(f"the spool cannot be written: {self._trouble}", bound="result_spool_dir")
         return Busy(
-            f"the results that are kept take {self._ledger.bytes} bytes of memory and "
-            f"{self.spilled} of the spool",
+            f"result_memory_bytes ({self._budget:.0f}) and result_spool_bytes "
+            f"({self._spool.limit if self._spool is not None else 0}) are taken",
             bound="result_spool_bytes",
         )
 

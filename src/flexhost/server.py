@@ -145,7 +145,10 @@ def _retained(wanted: Server, telemetry: Telemetry) -> Retained:
     budget = wanted.result_memory_bytes or memory.available() // 4
     folder = None if wanted.result_spool_dir is None else Path(wanted.result_spool_dir)
     limit = wanted.result_spool_bytes
-    return Retained(budget, Spool(limit, folder) if limit else None, telemetry)
+    spool = Spool(limit, folder) if limit else None
+    if spool is not None and spool.warning:
+        _logger.warning(spool.warning)
+    return Retained(budget, spool, telemetry)
 
 
 def _listener(make: Make, wanted: Server, health: Health) -> Listener:

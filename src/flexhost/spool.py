@@ -77,6 +77,16 @@ class Spool:
                 f"{self._parent}: {error.strerror}; name another, or set result_spool_bytes to 0"
             ) from None
 
+    @property
+    def warning(self) -> str | None:
+        """What to tell of where it is; None when all is well."""
+        if not _in_memory(self.folder):
+            return None
+        return (
+            f"[server] result_spool_dir: {self._parent} is in memory (tmpfs), where files save "
+            "nothing: name a folder on a disk, or set result_spool_bytes to 0"
+        )
+
     def write(self, table: pa.Table) -> File | None:
         """None when there is no room for it. Raises OSError and ArrowException.
 
@@ -195,6 +205,16 @@ class _Compared(io.RawIOBase):
 
 def _create(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _in_memory(folder: Path) -> bool:
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:  # no Linux
+        return False
+    above = {str(one) for one in (folder, *folder.parents)}
+    kinds = {where: kind for _, where, kind, *_ in mounts if where in above}
+    return kinds[max(kinds, key=len)] == "tmpfs" if kinds else False
 
 
 def _make(parent: Path) -> tuple[Path, int]:

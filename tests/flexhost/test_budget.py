@@ -176,7 +176,7 @@ def test_past_the_limit_of_the_spool_calls_are_refused_until_there_is_room(tmp_p
 
     with serving(function(call), ttl=2.0, retained=retained) as client:
         tickets = [client.ticket(first=n) for n in range(2)]
-        with pytest.raises(fl.FlightUnavailableError, match="of the spool") as refused:
+        with pytest.raises(fl.FlightUnavailableError, match="are taken") as refused:
             client.ticket(first=2)
         assert flight_code(refused.value)[0] == 102
         with pytest.raises(fl.FlightUnavailableError):

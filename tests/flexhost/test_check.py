@@ -34,12 +34,13 @@ class Mine:
 def check(tmp_path):
     """Run it in a folder with this configuration: its exit status and what it printed."""
 
-    def run(server="", *options, functions='["my_functions"]', more="", **modules):
+    def run(server="", *options, functions='["my_functions"]', more="", listen_port=0, **modules):
         for name, source in {"my_functions": NUMBERS, **modules}.items():
             (tmp_path / f"{name}.py").write_text(source)
         config = tmp_path / "host.toml"
         config.write_text(
-            f"[flexfun]\nfunctions = {functions}\n[server]\nlisten_port = 0\n{server}\n{more}\n"
+            f"[flexfun]\nfunctions = {functions}\n[server]\nlisten_port = {listen_port}\n"
+            f"{server}\n{more}\n"
         )
         environ = {k: v for k, v in os.environ.items() if not k.startswith("GOODDATA_FLIGHT")}
         environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
@@ -138,13 +139,53 @@ def test_a_good_certificate_is_told_with_its_time(check, tmp_path):
     assert "advertised as grpc+tls://" in told
 
 
+def test_an_address_that_cannot_be_listened_on_is_wrong(check):
+    status, told = check("health_check_host = '192.0.2.1'")
+
+    assert status == 2
+    assert "WRONG   cannot listen on 192.0.2.1:8877: Cannot assign requested address" in told
+
+
+def test_a_port_cannot_be_for_flight_and_http(check):
+    port = free_port()
+    http = f"health_check_host = '127.0.0.1'\nhealth_check_port = {port}"
+    status, told = check(http, listen_port=port)
+
+    assert status == 2
+    assert f"WRONG   127.0.0.1:{port} cannot be for HTTP too: take another port" in told
+
+
+def test_an_advertised_address_that_is_none_is_told_as_start_does(check):
+    status, told = check("advertise_host = 'flex.example.com:17001'")
+
+    assert status == 2
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("name", ["localhost", "0.0.0.0"])
+def test_an_address_that_others_cannot_reach_is_a_warning(check, name):
+    status, told = check(
+        f"listen_host = '0.0.0.0'\nallow_insecure = true\nadvertise_host = '{name}'"
+    )
+
+    assert status == 0
+    assert f"warning listens for others and advertises {name}" in told
+
+
+def test_a_spool_in_memory_is_a_warning(check):
+    status, told = check("result_spool_dir = '/dev/shm'")
+
+    assert status == 0
+    assert "warning [server] result_spool_dir: /dev/shm is in memory (tmpfs)" in told
+
+
 def test_a_port_in_use_is_a_warning_since_the_old_host_has_it(check):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, told = check(f"health_check_host = '127.0.0.1'\nhealth_check_port = {port}")
 
     assert status == 0
-    assert f"warning cannot listen on 127.0.0.1:{port}: Address already in use" in told
+    assert f"warning cannot listen on 127.0.0.1:{port}: Address already in use: by the" in told
 
 
 def test_a_host_without_functions_is_a_warning(check):

@@ -13,10 +13,12 @@ import pytest
 from support import NUMBERS, ROOT, process, serving
 
 from flexfun.sample_function import SampleFlexFunction
+from flexhost.caller import Caller
+from flexhost.digests import Digest
 from flexhost.messages import KEY
 from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
-from flexhost.tokens import Tokens
+from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 README = (ROOT / "README.md").read_text()
 
@@ -155,6 +157,19 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))
     assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
+
+
+def test_the_client_of_the_deployment_page_shows_its_token(capsys):
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    [source] = blocks(page, "py")
+    names = {}
+    exec(next(block for block in blocks(WRITING, "python") if "class Orders(" in block), names)
+    known = [Known(Tokens((Digest.of("the-token"),)), Caller("ann"))]
+
+    with serving(names["Orders"], verifier=EnumeratedTokenVerification(known)) as client:
+        exec(source.replace("17001", str(client.frontend.port)))
+
+    assert capsys.readouterr().out == "1\n"
 
 
 def test_the_verifier_of_the_writing_page_lets_signed_teams_in():

@@ -157,8 +157,8 @@ def test_nothing_that_listens_is_told():
 
     assert status == 1
     assert lines == [
-        f"WRONG nothing listens on 127.0.0.1:{port}: start the host there with a listen_host that "
-        "is not 127.0.0.1, or take its port"
+        f"WRONG nothing listens on 127.0.0.1:{port}: start the host, or take the port that it "
+        "listens on"
     ]
 
 

@@ -272,7 +272,7 @@ def test_past_the_limit_of_the_spool_a_result_is_refused_and_the_next_calls_too(
     spilled, _ = retained.keep(table(1)), retained.keep(table(2))
     assert retained.refusal() is None
 
-    with pytest.raises(Busy, match="of the spool") as refused:
+    with pytest.raises(Busy, match="are taken") as refused:
         retained.keep(table(3))
 
     assert refused.value.reason == "result_spool_bytes"

@@ -6,12 +6,26 @@ import errno
 import socket
 from typing import Any
 
-from flexhost.errors import StartError
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from flexhost.errors import PortTaken, SettingsError, StartError
 
 
 def uri(scheme: str, host: str, port: int) -> str:
     """`grpc://host:port`, with an IPv6 address in brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def advertised(scheme: str, host: str, port: int) -> fl.Location:
+    """Raises SettingsError."""
+    try:
+        return fl.Location(uri(scheme, host, port))
+    except (ValueError, pa.ArrowException):
+        raise SettingsError(
+            f"[server] advertise_host is {host!r}, expected a host name or an address; a port goes "
+            "into advertise_port"
+        ) from None
 
 
 def try_to_bind(host: str, port: int) -> None:
@@ -44,4 +58,5 @@ def try_to_bind(host: str, port: int) -> None:
 
 def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> StartError:
     cause = getattr(error, "strerror", None) or str(error)
-    return StartError(f"cannot listen on {host}:{port}: {cause}")
+    taken = getattr(error, "errno", None) == errno.EADDRINUSE
+    return (PortTaken if taken else StartError)(f"cannot listen on {host}:{port}: {cause}")

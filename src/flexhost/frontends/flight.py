@@ -19,10 +19,10 @@ from flexhost.auth import Authentication
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Stream
-from flexhost.errors import BadCall, HostError, Internal, SettingsError, StartError
+from flexhost.errors import BadCall, HostError, Internal, StartError
 from flexhost.frontends import connections, tls
 from flexhost.frontends import flight_wire as wire
-from flexhost.frontends.address import try_to_bind, uri
+from flexhost.frontends.address import advertised, try_to_bind, uri
 from flexhost.frontends.flight_admission import NAME, Admission
 from flexhost.frontends.flight_streams import Slots, stream
 from flexhost.host import Host
@@ -71,12 +71,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._mutual = certificates is not None and certificates.root is not None
         self._admission = Admission(host, rpcs, self.errors, authentication)
         scheme = "grpc" if certificates is None else "grpc+tls"
-        try:
-            fl.Location(uri(scheme, advertise[0], advertise[1] or 1))
-        except (ValueError, pa.ArrowException):
-            raise SettingsError(
-                f"advertise_host is {advertise[0]!r}, expected a host name or an address"
-            ) from None
+        advertised(scheme, advertise[0], advertise[1] or 1)  # is it one?
         try_to_bind(*listen)
         try:
             with on_one_core():
@@ -87,7 +82,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
                 )
         except Exception as error:
             raise StartError(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from None
-        self.location = fl.Location(uri(scheme, advertise[0], advertise[1] or self.port))
+        self.location = advertised(scheme, advertise[0], advertise[1] or self.port)
 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
