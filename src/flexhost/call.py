@@ -57,6 +57,41 @@ class Call:
     cache:    "hit", "shared" or "miss", for a call whose function has a cache.
     """
 
+    # tens of thousands may be kept; a `dict` each, of so many names, would take 1 KB more
+    __slots__ = (
+        "__weakref__",
+        "_arguments",
+        "_clock",
+        "_emit",
+        "_instance",
+        "_keep",
+        "_lock",
+        "accepted_at",
+        "awaited_by",
+        "cache",
+        "caller",
+        "command",
+        "data",
+        "deadline",
+        "ended",
+        "ended_at",
+        "error",
+        "execution",
+        "function",
+        "id",
+        "last_awaited",
+        "patience",
+        "read",
+        "read_at",
+        "returned",
+        "schema",
+        "seconds_run",
+        "share",
+        "started_at",
+        "state",
+        "thread",
+    )
+
     def __init__(
         self,
         function: Function,

@@ -74,6 +74,10 @@ def described(cached):
 PLAIN, CACHED = described(cached=False), described(cached=True)
 
 
+class Noted(Call):
+    """With what it was asked for."""
+
+
 class AtOnce(Closers):
     def submit(self, job):
         job()
@@ -107,7 +111,7 @@ class ResultsMachine(RuleBasedStateMachine):
 
     def make(self, made, parameters, emit):
         keep = self.retained.keep
-        return Call(
+        return Noted(
             made, parameters, None, {}, deadline=1e9, emit=emit, keep=keep, clock=self.clock
         )
 
