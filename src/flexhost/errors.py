@@ -21,6 +21,7 @@ HostError
 StartError              the host cannot start (exit status 1)
 ├── PortTaken           somebody else listens there
 └── SettingsError       because of a setting (exit status 2)
+    └── FileMissing     that names a file which is not there
 """
 
 from __future__ import annotations
@@ -173,6 +174,10 @@ class PortTaken(StartError):
 
 
 class SettingsError(StartError):
+    pass
+
+
+class FileMissing(SettingsError):
     pass
 
 

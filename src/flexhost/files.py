@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import stat
 
-from flexhost.errors import SettingsError
+from flexhost.errors import FileMissing, SettingsError
 
 # Seconds between two looks whether they changed. New content counts when two looks found the same,
 # so that nothing half-written does.
 LOOK = 1.0
 MOST_BYTES = 1 << 20
 
+_MISSING = (FileNotFoundError, NotADirectoryError)
+
 
 def content(file: str, what: str) -> bytes:
-    """what: is in it, for the error. Raises SettingsError."""
+    """what: is in it, for the error. Raises SettingsError, FileMissing."""
     try:
         # a pipe that nobody writes to is not waited for
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
@@ -25,7 +27,8 @@ def content(file: str, what: str) -> bytes:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise SettingsError(f"cannot read the file {file} of {what}: {error.strerror}") from None
+        kind = FileMissing if isinstance(error, _MISSING) else SettingsError
+        raise kind(f"cannot read the file {file} of {what}: {error.strerror}") from None
     if len(data) > MOST_BYTES:
         raise SettingsError(f"the file {file} of {what} has over {MOST_BYTES} bytes")
     return data

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flexhost.caller import Caller
 from flexhost.digests import Digest
-from flexhost.errors import SettingsError
+from flexhost.errors import FileMissing, SettingsError
 from flexhost.files import LOOK, content
 from flexhost.ticker import Ticker
 
@@ -59,21 +60,31 @@ class Known(NamedTuple):
     caller: Caller | None = None
 
 
-_Digests = dict[str, tuple[Digest, ...]]  # of each file
+_Callers = list[tuple[Digest, Caller]]
+
+AGAIN = 60.0  # seconds after which trouble that lasts is told again
 
 
 class EnumeratedTokenVerification:
-    """Tokens that are known one by one. Files are read again when they have changed: a bad new one
-    is reported, and what was read before stays."""
+    """Tokens that are known one by one. Files are read again when they have changed, each for
+    itself: of a bad new one, which is reported, what was read before stays."""
 
-    def __init__(self, known: Sequence[Known], *, every: float = LOOK) -> None:
+    def __init__(
+        self,
+        known: Sequence[Known],
+        *,
+        every: float = LOOK,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Raises SettingsError: a file that is no list of tokens, two of one name or one token."""
-        self._known = known
-        self._files = {one.tokens.file for one in known if one.tokens.file}
-        self._read = self._seen = self._read_files()
-        self._callers = self._callers_of(self._read)
-        self._trouble = ""
-        self._ticker = Ticker("tokens", every, self.look) if self._files else None
+        self._known = [(one, _File(one) if one.tokens.file else None) for one in known]
+        self._callers, twice = self._found()
+        if twice:
+            raise SettingsError(twice[0])
+        self._clock = clock
+        self._told: dict[str, float] = {}  # trouble, and when
+        some = any(file for _, file in self._known)
+        self._ticker = Ticker("tokens", every, self.look) if some else None
 
     def verify(self, call_info: Any, token: str) -> Caller | None:
         shown = Digest.of(token)
@@ -85,56 +96,100 @@ class EnumeratedTokenVerification:
 
     def look(self) -> None:
         """See whether the files have changed. Only one thread may."""
-        try:
-            read = self._read_files()
-            settled, self._seen = read == self._seen, read  # else perhaps it is being written
-            if read != self._read and settled:
-                self._callers, self._read = self._callers_of(read), read
-                _logger.info("tokens were read again, %d are good", len(self._callers))
-            if read == self._read:
-                self._trouble = ""
-        except SettingsError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                _logger.error("%s; those of before stay", error)
+        trouble = []
+        for _, file in self._known:
+            try:
+                if file is not None:
+                    file.look()
+            except SettingsError as error:
+                trouble.append(f"{error}; those of before stay")
+        callers, twice = self._found()
+        if callers != self._callers:
+            self._callers = callers
+            _logger.info("tokens were read again, %d are good", len(callers))
+        self._tell([*trouble, *twice])
 
     def close(self) -> None:
         if self._ticker is not None:
             self._ticker.close()
 
-    def _read_files(self) -> _Digests:
-        return {file: _read(file) for file in self._files}
+    def _found(self) -> tuple[_Callers, list[str]]:
+        """Those that are told apart, and what is wrong with the others."""
+        callers: dict[Digest, list[Caller]] = {}
+        tokens: dict[str, set[Digest]] = {}  # of a name
+        for known, file in self._known:
+            for digest in known.tokens.digests if file is None else file.digests:
+                caller = known.caller or Caller(digest.name)
+                callers.setdefault(digest, []).append(caller)
+                tokens.setdefault(caller.name, set()).add(digest)
+        twice = [
+            f"one token is given twice, for {its[0].name!r} and {its[1].name!r}"
+            for its in callers.values()
+            if len(its) > 1
+        ]
+        twice += [
+            f"two entries of tokens are named {name!r}"
+            for name, its in tokens.items()
+            if len(its) > 1
+        ]
+        good = [
+            (digest, its[0])
+            for digest, its in callers.items()
+            if all(one == its[0] for one in its) and len(tokens[its[0].name]) == 1
+        ]
+        return good, twice
 
-    def _callers_of(self, read: _Digests) -> list[tuple[Digest, Caller]]:
-        callers: dict[Digest, Caller] = {}
-        names: set[str] = set()
-        for tokens, caller in self._known:
-            digests = read[tokens.file] if tokens.file else tokens.digests
-            if caller is not None and len(digests) != 1:
-                raise SettingsError(f"the file {tokens.file} has {len(digests)} tokens, expected 1")
-            for digest in digests:
-                its = caller or Caller(digest.name)
-                if digest in callers:
-                    one, other = callers[digest].name, its.name
-                    raise SettingsError(f"one token is given twice, for {one!r} and {other!r}")
-                if its.name in names:
-                    raise SettingsError(f"two entries of tokens are named {its.name!r}")
-                callers[digest] = its
-                names.add(its.name)
-        return list(callers.items())
+    def _tell(self, trouble: list[str]) -> None:
+        """Once, and now and then while it lasts: a token may be good that should not be."""
+        now = self._clock()
+        self._told = {text: at for text, at in self._told.items() if text in trouble}
+        for text in trouble:
+            if text not in self._told or now - self._told[text] >= AGAIN:
+                self._told[text] = now
+                _logger.error("%s", text)
 
 
-def _read(file: str) -> tuple[Digest, ...]:
-    """A line each; blank lines and those that begin with # do not count. Raises SettingsError."""
-    digests = []
-    text = content(file, "tokens").decode("utf-8-sig", "replace")
-    for number, line in enumerate(text.split("\n"), 1):
-        if not (token := line.strip()) or token.startswith("#"):
-            continue
+class _File:
+    """A file of tokens. New content counts when two looks found the same."""
+
+    def __init__(self, known: Known) -> None:
+        """Raises SettingsError."""
+        self._name = known.tokens.file
+        self._of_one = known.caller is not None
+        self.digests = self._read()
+        self._seen: tuple[Digest, ...] | None = self.digests
+        if not self.digests:
+            raise SettingsError(f"the file {self._name} of tokens has none")
+
+    def look(self) -> None:
+        """Raises SettingsError for one that cannot be used: `digests` stay."""
+        before, self._seen = self._seen, None
         try:
-            digests.append(Digest.given(token))
-        except ValueError as error:
-            raise SettingsError(f"the file {file} of tokens: line {number} {error}") from None
-    if not digests:
-        raise SettingsError(f"the file {file} of tokens has none")
-    return tuple(digests)
+            found = self._read()
+        except FileMissing:
+            found = ()
+        self._seen = found
+        if found != before or found == self.digests:
+            return
+        self.digests = found
+        if not found:
+            _logger.error(
+                "the file %s of tokens is empty or gone: its tokens are good no more", self._name
+            )
+
+    def _read(self) -> tuple[Digest, ...]:
+        """A line each; blank lines and those that begin with # do not count."""
+        digests = []
+        text = content(self._name, "tokens").decode("utf-8-sig", "replace")
+        for number, line in enumerate(text.split("\n"), 1):
+            if not (token := line.strip()) or token.startswith("#"):
+                continue
+            try:
+                digests.append(Digest.given(token))
+            except ValueError as error:
+                raise SettingsError(
+                    f"the file {self._name} of tokens: line {number} {error}"
+                ) from None
+        if self._of_one and len(digests) > 1:
+            raise SettingsError(f"the file {self._name} has {len(digests)} tokens, expected 1")
+        return tuple(digests)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import urllib.request
+from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -313,25 +313,144 @@ def test_a_link_that_is_swapped_is_read_again(tmp_path, watching):
     assert all(names(checked, "token-2"))
 
 
-@pytest.mark.parametrize("content", ["", "sha256:5\n", None, "ann's\n"])
-def test_a_bad_new_file_is_reported_once_and_the_tokens_of_before_stay(
-    tmp_path, watching, caplog, content
+STAY = "those of before stay"
+
+
+def test_a_bad_new_file_is_reported_once_and_the_tokens_of_before_stay(tmp_path, watching, caplog):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    checked = watching(Known(Tokens(file=str(file))))
+
+    file.write_text("sha256:5\n")
+
+    until(lambda: STAY in caplog.text)
+    for _ in range(3):
+        checked.look()
+    assert caplog.text.count(STAY) == 1
+    assert all(names(checked, "one"))
+    file.write_text("two\n")
+    until(lambda: names(checked, "two") != [None])
+
+
+def test_a_bad_file_is_reported_again_each_minute_while_its_old_tokens_are_good(tmp_path, caplog):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    now = [0.0]
+    known = Known(Tokens(file=str(file)))
+    with closing(EnumeratedTokenVerification([known], every=1e6, clock=lambda: now[0])) as checked:
+        file.write_text("sha256:5\n")
+        for now[0], lines in ((0, 1), (59, 1), (60, 2), (119, 2), (120, 3)):
+            checked.look()
+            assert caplog.text.count(STAY) == lines
+
+
+@pytest.mark.parametrize("content", ["", "\n# none\n", None])
+@pytest.mark.parametrize("caller", [None, Caller("ann")])
+def test_tokens_of_a_file_that_is_emptied_or_deleted_are_good_no_more(
+    tmp_path, watching, caplog, content, caller
 ):
     file = tmp_path / "tokens"
     file.write_text("one\n")
-    caplog.set_level(logging.INFO, "flexhost")
-    ann = Known(Tokens((Digest.of("ann's"),)), Caller("ann"))
-    checked = watching(Known(Tokens(file=str(file))), ann)
+    bob = Known(Tokens((Digest.of("bob's"),)), Caller("bob"))
+    checked = watching(Known(Tokens(file=str(file)), caller), bob)
 
     file.unlink() if content is None else file.write_text(content)
 
-    until(lambda: "those of before stay" in caplog.text)
-    for _ in range(3):
-        checked.look()
-    assert caplog.text.count("those of before stay") == 1
-    assert all(names(checked, "one", "ann's"))
+    until(lambda: names(checked, "one") == [None])
+    assert names(checked, "bob's") == ["bob"]
     file.write_text("two\n")
     until(lambda: names(checked, "two") != [None])
+    assert caplog.text.count(f"the file {file} of tokens is empty or gone") == 1
+
+
+def test_a_file_that_is_gone_for_one_look_takes_no_token_along(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    with closing(
+        EnumeratedTokenVerification([Known(Tokens(file=str(file)))], every=1e6)
+    ) as checked:
+        file.unlink()
+        checked.look()
+        assert all(names(checked, "one"))
+
+        file.write_text("one\n")
+        checked.look()
+        checked.look()
+        assert all(names(checked, "one"))
+
+
+@pytest.mark.parametrize("bad", ["sha256:5\n", "bob's\nbob's-new\n", "folder"])
+def test_a_bad_file_does_not_keep_the_tokens_of_another(tmp_path, watching, bad):
+    anns, bobs = tmp_path / "ann", tmp_path / "bob"
+    anns.write_text("ann's\n")
+    bobs.write_text("bob's\n")
+    checked = watching(
+        Known(Token(file=str(bobs)), Caller("bob")), Known(Token(file=str(anns)), Caller("ann"))
+    )
+
+    if bad == "folder":
+        bobs.unlink()
+        bobs.mkdir()
+    else:
+        bobs.write_text(bad)
+    anns.write_text("ann's-new\n")
+
+    until(lambda: names(checked, "ann's-new") == ["ann"])
+    assert names(checked, "ann's", "bob's") == [None, "bob"]
+
+
+def test_a_file_that_keeps_changing_does_not_keep_the_tokens_of_another(tmp_path):
+    anns, many = tmp_path / "ann", tmp_path / "many"
+    anns.write_text("ann's\n")
+    many.write_text("0\n")
+    known = Known(Tokens(file=str(many))), Known(Token(file=str(anns)), Caller("ann"))
+    with closing(EnumeratedTokenVerification(known, every=1e6)) as checked:
+        anns.unlink()
+        for number in range(2):
+            many.write_text(f"new-{number}\n")
+            checked.look()
+
+        assert names(checked, "ann's", "new-0") == [None, None]
+
+
+def test_a_token_that_two_files_come_to_have_is_good_for_neither_caller(tmp_path, watching, caplog):
+    anns, many = tmp_path / "ann", tmp_path / "many"
+    anns.write_text("ann's\n")
+    many.write_text("one\n")
+    checked = watching(Known(Tokens(file=str(many))), Known(Token(file=str(anns)), Caller("ann")))
+
+    many.write_text("two\nann's\n")
+
+    until(lambda: all(names(checked, "two")))
+    assert names(checked, "ann's", "one") == [None, None]
+    until(lambda: "one token is given twice, for 'token-" in caplog.text)
+    many.write_text("two\n")
+    until(lambda: names(checked, "ann's") == ["ann"])
+
+
+def test_a_token_that_a_file_comes_to_have_twice_stays_good(tmp_path, watching, caplog):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    checked = watching(Known(Tokens(file=str(file))))
+
+    file.write_text("two\ntwo\n")
+
+    until(lambda: all(names(checked, "two")))
+    until(lambda: "one token is given twice" in caplog.text)
+    assert names(checked, "one") == [None]
+
+
+def test_two_tokens_that_come_to_have_one_name_are_good_for_neither(tmp_path, watching, caplog):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    same = Known(Tokens((Digest.of("x"),)), Caller(Digest.of("two").name))
+    checked = watching(Known(Tokens(file=str(file))), same)
+
+    file.write_text("two\nsix\n")
+
+    until(lambda: all(names(checked, "six")))
+    assert names(checked, "x", "two") == [None, None]
+    until(lambda: "two entries of tokens are named 'token-" in caplog.text)
 
 
 def test_what_is_half_written_is_no_token(tmp_path):
