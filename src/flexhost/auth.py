@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol
 
@@ -30,23 +32,41 @@ class Authentication:
         self._header = header.lower() or "authorization"
         self._bearer = not header
         self._verifier: Verifier | None = None
+        self._ours = False
 
-    def open(self, verifier: Verifier) -> None:
-        """From now on tokens can be good."""
+    def open(self, verifier: Verifier, *, ours: bool = False) -> None:
+        """From now on tokens can be good.
+
+        ours: the verifier is the host's own, which is quick, and what it tells shows no token.
+        """
+        self._ours = ours
         self._verifier = verifier
 
-    def caller(self, call_info: Any, headers: Headers) -> Caller:
-        """Raises Unauthenticated, and NotReady before there is a verifier."""
+    def caller(
+        self, call_info: Any, headers: Headers, bound: AbstractContextManager[None]
+    ) -> Caller:
+        """Raises Unauthenticated, and NotReady before there is a verifier.
+
+        bound: is entered while an author's verifier is at work, and may raise.
+        """
         token = self._token(headers)
         if self._verifier is None:
             raise NotReady("the host is starting")
+        if self._ours:
+            return self._verified(self._verifier, call_info, token)
+        with bound:
+            return self._verified(self._verifier, call_info, token)
+
+    def _verified(self, verifier: Verifier, call_info: Any, token: str) -> Caller:
         try:
-            caller = _caller(self._verifier.verify(call_info=call_info, token=token), token)
-        except Unauthenticated as error:
-            _refuse(error.why)
+            found = _caller(verifier.verify(call_info=call_info, token=token), token)
         except BaseException as error:  # of an author's verifier: a refusal, and never a hole
-            _refuse("the verifier failed", _trace(error, token))
-        return caller
+            if self._ours and isinstance(error, Unauthenticated):
+                _refuse(error.why)
+            _refuse("the verifier failed", _trace(error))
+        if isinstance(found, str):
+            _refuse(found)
+        return found
 
     def masked(self, headers: Headers) -> Headers:
         """For functions: without the token."""
@@ -67,14 +87,16 @@ class Authentication:
         return token
 
 
-def _caller(found: Any, token: str) -> Caller:
-    """What a verifier returned, as a caller with a name. Raises Unauthenticated."""
+def _caller(found: Any, token: str) -> Caller | str:
+    """What a verifier returned, as a caller with a name; or why it is none."""
     if isinstance(found, Caller):
         caller = found
-    elif inspect.isawaitable(found) or inspect.isgenerator(found) or found is NotImplemented:
-        raise Unauthenticated("", why=f"the verifier returned a {type(found).__name__}")
+    elif isinstance(found, type):
+        return "the verifier returned a class"
+    elif isinstance(found, _NO_ANSWERS) or any(is_one(found) for is_one in _WORK):
+        return f"the verifier returned a {name_of(found)}"
     elif not found:
-        raise Unauthenticated("", why="the verifier does not know the token")
+        return "the verifier does not know the token"
     elif isinstance(found, str):
         caller = Caller(found)
     else:
@@ -83,6 +105,11 @@ def _caller(found: Any, token: str) -> Caller:
     if not caller.name or _shows(caller.name, token):
         return replace(caller, name=Digest.of(token).name)
     return caller
+
+
+# What somebody returns who forgot to raise, to call or to wait.
+_NO_ANSWERS = (BaseException, Future, type(NotImplemented))
+_WORK = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen, inspect.isroutine)
 
 
 def _shows(name: str, token: str) -> bool:
@@ -98,10 +125,17 @@ def _refuse(why: str, trace: str | None = None) -> NoReturn:
     raise Unauthenticated("the token is not accepted", why=why, trace=trace) from None
 
 
-def _trace(error: BaseException, token: str) -> str:
-    """A traceback without the token, which an author's exception may have in its text."""
+def _trace(error: BaseException) -> str:
+    """Where an author's exception comes from. Not its text, nor those of its causes: they may have
+    the token, or a part of it."""
     try:
-        text = "".join(traceback.format_exception(error, limit=100))
-    except BaseException:  # of an exception that cannot be written
-        text = name_of(error)
-    return text.replace(token, MASK).replace(repr(token)[1:-1], MASK)
+        frames = traceback.StackSummary.extract(
+            traceback.walk_tb(error.__traceback__), limit=-_FRAMES, lookup_lines=False
+        )
+        lines = [f'  File "{at.filename}", line {at.lineno}, in {at.name}' for at in frames]
+    except BaseException:  # of one that lets nobody ask
+        lines = []
+    return "\n".join([*lines, name_of(error)])
+
+
+_FRAMES = 50  # the innermost, of a recursion without end

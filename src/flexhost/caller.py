@@ -22,8 +22,18 @@ class Caller:
     identity: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.functions, str):  # each of its letters would be a pattern, `*` too
-            raise TypeError("functions is a text, expected a tuple of patterns")
+        """Raises ValueError: what is odd here would be a hole, or fail each request, later."""
+        if not isinstance(self.name, str):
+            raise ValueError(f"name is {self.name!r}, expected a text")
+        patterns = self.functions  # of a text each letter would be one, `*` too
+        if not isinstance(patterns, (tuple, list, set, frozenset)) or not all(
+            isinstance(one, str) for one in patterns
+        ):
+            raise ValueError(f"functions is {patterns!r}, expected a tuple of patterns")
+        object.__setattr__(self, "functions", tuple(patterns))
+        most = self.max_running
+        if most is not None and (type(most) is not int or most < 0):
+            raise ValueError(f"max_running is {most!r}, expected a whole number or None")
 
     def may_call(self, function: str) -> bool:
         return any(one == "*" or fnmatchcase(function, one) for one in self.functions)

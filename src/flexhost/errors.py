@@ -181,8 +181,8 @@ class FileMissing(SettingsError):
     pass
 
 
-def name_of(error: BaseException) -> str:
-    """The name of an exception's class, whatever its metaclass says."""
+def name_of(error: object) -> str:
+    """The name of the class of an exception or any other object, whatever its metaclass says."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 

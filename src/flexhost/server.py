@@ -116,7 +116,10 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         try:
             context = LoadContext(loaded.everything, frontend.location, health)
             if authentication is not None:
-                authentication.open(verification.verifier(loaded.settings, context))
+                authentication.open(
+                    verification.verifier(loaded.settings, context),
+                    ours=verification.is_ours(loaded.settings),
+                )
             functions = registry.load(loaded.settings.flexfun.functions, context)
             signals.loaded = True
             host.open(functions)

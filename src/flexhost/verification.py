@@ -24,6 +24,10 @@ def verifier(settings: Settings, ctx: LoadContext) -> Verifier:
     return _authors(name, ctx)
 
 
+def is_ours(settings: Settings) -> bool:
+    return settings.server.token_verification in (ENUMERATED, JWT)
+
+
 def _enumerated(section: EnumeratedTokens) -> Verifier:
     known = [Known(section.tokens)] if section.tokens else []
     known += [

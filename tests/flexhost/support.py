@@ -180,7 +180,8 @@ def serving(
     )
     if verifier is not None:
         options["authentication"] = Authentication(header)
-        options["authentication"].open(verifier)
+        ours = type(verifier).__module__.startswith("flexhost.")
+        options["authentication"].open(verifier, ours=ours)
     limit = getattr(sys, "tracebacklimit", None)
     make = functools.partial(
         FlightFrontend,

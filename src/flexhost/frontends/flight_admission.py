@@ -62,7 +62,7 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
             self._refuse_early(method, headers, ANYONE)
             return Admitted(ANYONE, headers) if method is fl.FlightMethod.GET_FLIGHT_INFO else None
         with self._errors(_NAMES.get(method, method.name)):
-            caller = self._authentication.caller(info, headers)
+            caller = self._authentication.caller(info, headers, self._rpcs)
         self._refuse_early(method, headers, caller)
         return Admitted(caller, self._authentication.masked(headers))
 
