@@ -6,24 +6,20 @@ import json
 import logging
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from typing import Any, NamedTuple
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
 
 import cryptography  # noqa: F401  # without it PyJWT verifies nothing asymmetric
 import jwt
 
-from flexhost.errors import SettingsError, StartError, text_of
+from flexhost.downloads import ANSWER, download, shown
+from flexhost.errors import SettingsError, StartError
 from flexhost.files import LOOK, MOST_BYTES, content
 from flexhost.ticker import Ticker
 
 # Seconds: between two times that a URL is asked; the same when a token names a key that is not
-# known; until it must answer; and for which such a token waits, of which so many may.
+# known; and for which such a token waits, of which so many may.
 EVERY, AT_LEAST = 60.0, 10.0
-ANSWER = 5.0
 PATIENCE, WAITING = 3.0, 8
 _SHORT = 2048  # bits of an RSA key that are too few, if fewer
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
@@ -48,12 +44,18 @@ class Keys:
         *,
         every: float | None = None,
         at_least: float = AT_LEAST,
+        answer: float = ANSWER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """where: `@/path`, or a URL. Raises StartError when there are no keys."""
+        """where:  `@/path`, or a URL.
+        answer: seconds within which a URL must have answered.
+
+        Raises StartError when there are no keys.
+        """
         self._file = where[1:] if where.startswith("@") else ""
         self._url = "" if self._file else where
         self._at_least = at_least
+        self._answer = answer
         self._clock = clock
         self._ask_at = clock() + at_least
         self._data = self._seen = self._read()
@@ -111,36 +113,35 @@ class Keys:
     def _read(self) -> bytes:
         if self._file:
             return content(self._file, "keys")
-        try:
-            with _opener.open(self._url, timeout=ANSWER) as response:
-                data: bytes = response.read(MOST_BYTES + 1)
-        except (OSError, HTTPException, ValueError) as error:
-            if isinstance(error, HTTPError):
-                error.close()
-            raise StartError(f"cannot fetch the keys of {self._shown}: {text_of(error)}") from None
-        if len(data) > MOST_BYTES:
-            raise StartError(f"the keys of {self._shown} have over {MOST_BYTES} bytes")
-        return data
+        return download(self._url, "keys", MOST_BYTES, self._answer)
 
     def _parsed(self, data: bytes) -> _Keys:
         try:
             listed = json.loads(data)["keys"]
-            found = dict(key for one in listed if (key := _key(one)))
+            keys = [key for one in listed if (key := _key(one))]
+            found = dict(keys)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise SettingsError(f"{self._shown} is no JSON Web Key Set") from None
         if not found:
             raise SettingsError(f"{self._shown} has no key that can be used")
+        if len(found) < len(keys):
+            kids = [kid for kid, _ in keys]
+            twice = next(kid for kid in kids if kids.count(kid) > 1)
+            named = "without a kid" if twice is None else f"with the kid {str(twice)[:100]!r}"
+            raise SettingsError(f"{self._shown} has two keys {named}: they cannot be told apart")
         return found
 
     @property
     def _shown(self) -> str:
-        """Where the keys are, without what a query may tell."""
-        return self._file or urlsplit(self._url)._replace(query="").geturl()
+        return self._file or shown(self._url)
 
 
 def _key(of: dict[str, Any]) -> tuple[str | None, Key] | None:
     """None for one that verifies no signature, that should not be there, or that is too short."""
     if of.get("use", "sig") != "sig" or of.get("kty") not in ("RSA", "EC", "OKP") or "d" in of:
+        return None
+    operations = of.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
         return None
     try:
         parsed = jwt.PyJWK(of)
@@ -151,13 +152,3 @@ def _key(of: dict[str, Any]) -> tuple[str | None, Key] | None:
     any_rsa = of["kty"] == "RSA" and "alg" not in of
     algorithms = _RSA if any_rsa else frozenset({str(parsed.algorithm_name)})
     return of.get("kid"), Key(parsed.key, algorithms)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """From where the settings name, and from nowhere else."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(_NoRedirect)

@@ -54,8 +54,10 @@ OneToken = Annotated[
 KeysAt = Annotated[
     str,
     Meta(
-        pattern=r"^(@/|https?://[^/@]+(/|$))",
-        description='"@/path", or "https://..." without a password',
+        # what comes over http could be anybody's keys, unless it comes from this machine
+        pattern=r"^(@/|https://[^/@]+(/|$)"
+        r"|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?(/|$))",
+        description='"@/path", or "https://..." without a password, "http://" of localhost alone',
     ),
 ]
 Algorithm = Literal[

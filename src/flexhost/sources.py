@@ -57,7 +57,7 @@ def for_functions(sources: Sources) -> Dynaconf:
     everything = Dynaconf(settings_files=[], loaders=[], core_loaders=[], environments=False)
     names = {section: section for section in sources} | OTHER_NAMES
     for name, section in names.items():
-        own = section in ("server", "enumerated_tokens")
+        own = section in ("server", "enumerated_tokens", "jwt")
         keys = {
             key: "***" if own and key in SECRETS else given.value
             for key, given in sources.get(section, {}).items()

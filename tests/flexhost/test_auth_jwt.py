@@ -7,9 +7,11 @@ import hashlib
 import hmac
 import http.server
 import json
+import socket
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 
 import jwt
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pyarrow.flight as fl
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from support import NUMBERS, SCHEMA, Client, command, function, process, serving, until
+from support import LONG, NUMBERS, SCHEMA, Client, command, function, process, serving, until
 
 from flexhost.errors import SettingsError, StartError, Unauthenticated
 from flexhost.events import Refused
@@ -41,7 +43,8 @@ def jwk(key, kid, **more):
         ed25519.Ed25519PrivateKey: jwt.algorithms.OKPAlgorithm,
     }
     [kind] = [kind for of, kind in kinds.items() if isinstance(key, of)]
-    return {**json.loads(kind.to_jwk(key.public_key())), "kid": kid, "use": "sig", **more}
+    public = json.loads(kind.to_jwk(key.public_key()))
+    return {**public, **({"kid": kid} if kid else {}), "use": "sig", **more}
 
 
 def signed(key=RSA, kid="r", algorithm="RS256", drop=(), **claims):
@@ -207,6 +210,9 @@ PRIVATE = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA))
         set_of({"kty": "RSA", "kid": "r"}),
         set_of(jwk(RSA, "r", use="enc")),
         set_of(jwk(RSA, "r", alg="none")),
+        set_of(jwk(RSA, "r", key_ops=[])),
+        set_of(jwk(RSA, "r", key_ops=["encrypt", "wrapKey"])),
+        set_of(jwk(RSA, "r", key_ops="verify")),
         set_of({**PRIVATE, "kid": "r"}),
         set_of(jwk(SHORT, "r")),
     ],
@@ -228,12 +234,43 @@ def test_a_file_of_keys_that_changes_is_read_again(keys, tmp_path, caplog):
     assert kept.find("r") is None
 
 
+def test_a_key_whose_operations_lack_verify_verifies_nothing(checked):
+    some = set_of(jwk(RSA, "r", key_ops=["sign"]), jwk(EC, "e", key_ops=["verify"]))
+
+    assert why(checked(some), signed()) == "its key is not known"
+    assert checked(some).verify(None, signed(EC, "e", "ES256")).name == "ann"
+
+
+@pytest.mark.parametrize(("kid", "named"), [("r", "with the kid 'r'"), (None, "without a kid")])
+def test_two_keys_of_one_kid_end_the_start(keys, kid, named):
+    with pytest.raises(
+        SettingsError, match=f"jwks has two keys {named}: they cannot be told apart"
+    ):
+        keys(set_of(jwk(RSA, kid), jwk(EC, "e"), jwk(OTHER, kid)))
+
+
+def test_two_keys_of_one_kid_leave_those_of_before(keys, tmp_path, caplog):
+    kept = keys(set_of(jwk(RSA, "r")), every=0.02)
+
+    (tmp_path / "jwks").write_text(set_of(jwk(EC, "e"), jwk(OTHER, "e")))
+
+    until(lambda: "has two keys with the kid 'e'" in caplog.text)
+    assert kept.find("r")
+    assert kept.find("e") is None
+
+
+def test_a_key_that_cannot_be_used_may_have_the_kid_of_another(keys):
+    assert keys(set_of(jwk(OTHER, "r", use="enc"), jwk(RSA, "r"))).find("r")
+
+
 class KeyServer:
     """What answers for the URL of the keys: `answer` is status and body."""
 
     def __init__(self):
         self.answer = (200, PUBLISHED)
         self.asked = 0
+        self.drips = ""
+        self.closed = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
         outer = self
@@ -246,8 +283,19 @@ class KeyServer:
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("Location", body)
+                if outer.drips == "headers":
+                    self.drip(lambda: self.wfile.write(b"X-More: y\r\n"))
                 self.end_headers()
+                if outer.drips == "body":
+                    self.drip(lambda: self.wfile.write(b" "))
                 self.wfile.write(body.encode())
+
+            def drip(self, write):
+                """Now and then a little, until nobody reads."""
+                self.flush_headers()
+                with suppress(OSError):
+                    while not outer.closed.wait(0.05):
+                        write()
 
             def log_message(self, *_):
                 pass
@@ -258,6 +306,7 @@ class KeyServer:
 
     def close(self):
         self.go_on.set()
+        self.closed.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -368,6 +417,47 @@ def test_a_key_server_that_is_not_there_ends_the_start(server):
         Keys(server.url)
 
 
+@pytest.mark.parametrize("drips", ["body", "headers"])
+def test_a_key_server_that_answers_in_drops_ends_the_start(server, drips):
+    server.drips = drips
+
+    with pytest.raises(StartError, match=f"cannot fetch the keys of {server.url}: "):
+        within(lambda: Keys(server.url, answer=0.3))
+
+
+@pytest.mark.parametrize("drips", ["body", "headers"])
+def test_a_key_server_that_answers_in_drops_does_not_end_the_renewal(server, caplog, drips):
+    with fetched(server.url, every=0.02, at_least=0.0, answer=0.3) as kept:
+        server.drips = drips
+        until(lambda: "cannot fetch the keys of" in caplog.text)
+        assert kept.find("r")
+        server.drips, server.answer = "", (200, set_of(jwk(OTHER, "new")))
+
+        until(lambda: kept.find("new"))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_key_server_that_says_nothing_ends_the_start(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/jwks"
+        with pytest.raises(StartError, match="timed out"):
+            within(lambda: Keys(url, answer=0.3))
+
+
+def within(make):
+    """What `make` returns or raises, if it does so within LONG seconds."""
+    ended = Future()
+
+    def run():
+        try:
+            ended.set_result(make())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result(LONG)
+
+
 def test_tokens_get_in_over_flight_and_their_caller_is_known(checked):
     seen = []
 
@@ -408,6 +498,11 @@ def test_jwt_needs_keys_issuer_and_audience(missing):
         ("jwks = 'ftp://a/b'", 'jwks is something else, expected "@/path", or "https://'),
         ("jwks = 'https://user:s3cret@id.example/'", "jwks is something else"),
         ("jwks = 'jwks.json'", "jwks is something else"),
+        ("jwks = 'http://id.example/s3cret'", "jwks is something else, expected"),
+        ("jwks = 'http://127.0.0.1.s3cret.example/'", "jwks is something else"),
+        ("jwks = 'http://localhost.s3cret.example/'", "jwks is something else"),
+        ("jwks = 'http://127.0.0.1:80@s3cret.example/'", "jwks is something else"),
+        ("jwks = 'http://10.0.0.1/s3cret'", "jwks is something else"),
         ("leeway = -1", "leeway is -1, expected a number of seconds"),
         ("isuer = 'x'", "[jwt] has no setting 'isuer'; did you mean 'issuer'?"),
     ],
@@ -420,6 +515,26 @@ def test_a_wrong_setting_of_jwt_ends_the_start(tmp_path, text, message):
 
     assert message in str(error.value)
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/jwks",
+        "http://localhost:8080/jwks",
+        "http://127.0.0.1:1",
+        "http://[::1]:1/jwks",
+        "https://id.example/jwks?key=s3cret",
+    ],
+)
+def test_keys_come_over_https_or_from_this_machine_and_functions_do_not_see_where(tmp_path, url):
+    (tmp_path / "host.toml").write_text(
+        f"[server]\nauthentication_method='token'\n[jwt]\njwks='{url}'\nissuer='i'"
+    )
+    loaded = load([str(tmp_path / "host.toml")])
+
+    assert loaded.settings.jwt.jwks == url
+    assert loaded.everything.jwt == {"jwks": "***", "issuer": "i"}
 
 
 def by_jwt(server):

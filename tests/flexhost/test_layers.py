@@ -27,7 +27,7 @@ LAYERS = [
     ["call_queue", "executor", "open_calls", "results", "waiters"],
     ["executors.threads"],
     ["host"],
-    ["auth", "ticker", "files", "certificates"],
+    ["auth", "ticker", "files", "downloads", "certificates"],
     ["tokens", "jwks", "certificate_files"],
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],
     ["frontends.address", "frontends.flight_streams", "frontends.tls"],
