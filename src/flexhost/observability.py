@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flexhost.call import Call, State
-from flexhost.errors import HostError, Unauthenticated
+from flexhost.errors import HostError, NotReady, Unauthenticated
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ _LONGEST = 1.0
 # Events that may wait to be written. Past it refusals are only counted: a log that cannot be
 # written must not take the memory of the host. Calls that end have bounds of their own.
 _MOST = 50_000
-# Lines about failed authentications in so many seconds: whoever tries tokens fills no disk.
+# Refusals of somebody who may be anybody, and lines about those of each kind in so many seconds:
+# whoever tries tokens, or knocks before the host is ready, fills no disk.
+_OF_ANYBODY = (Unauthenticated, NotReady)
 _FAILED_LINES, _FAILED_SECONDS = 10, 60.0
 
 
@@ -45,7 +47,9 @@ class Telemetry:
         self._events: queue.SimpleQueue[tuple[float, Event | str | None]] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lost = 0
-        self._failed = _Limit(_FAILED_LINES, _FAILED_SECONDS)
+        self._failed: dict[type[HostError], _Limit] = {
+            kind: _Limit(_FAILED_LINES, _FAILED_SECONDS) for kind in _OF_ANYBODY
+        }
         self._writer = threading.Thread(target=self._write_all, name="telemetry", daemon=True)
         self._writer.start()
 
@@ -95,8 +99,8 @@ class Telemetry:
                 return
             if self.metrics is not None:
                 self.metrics(event)
-            if isinstance(event, Refused) and isinstance(event.error, Unauthenticated):
-                left_out = self._failed.admit(at)
+            if isinstance(event, Refused) and (limit := self._failed.get(type(event.error))):
+                left_out = limit.admit(at)
                 if left_out is not None:
                     _log(event, at, suppressed=left_out)
             else:

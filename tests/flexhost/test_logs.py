@@ -16,7 +16,7 @@ from support import KEEP, LONG, NUMBERS, SCHEMA, Client, free_port, function, pr
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import fit
-from flexhost.errors import BadCall, FunctionFailed, Unauthenticated
+from flexhost.errors import BadCall, FunctionFailed, NotReady, Unauthenticated
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
 from flexhost.logs import JsonLines
@@ -130,6 +130,16 @@ def test_failed_authentications_have_ten_lines_a_minute_that_count_the_others(ac
     assert told[:10] == [(str(n), None) for n in range(10)]
     assert told[10:] == [("other", None), ("24", 13), *((str(n), None) for n in range(25, 30))]
     assert lines[0]["why"] == "guessed"
+
+
+def test_refusals_of_a_host_that_starts_have_ten_lines_a_minute_of_their_own(access):
+    early = [Refused(f"early{n}", "DoGet", "", NotReady("starting")) for n in range(20)]
+    failed = [Refused(f"failed{n}", "DoGet", "", Unauthenticated("no")) for n in range(20)]
+
+    lines = access(*early, *failed, clock=lambda: 1000.0)
+
+    ids = [line["call_id"] for line in lines]
+    assert ids == [f"{kind}{n}" for kind in ("early", "failed") for n in range(10)]
 
 
 def test_a_listener_that_fails_does_not_cost_the_call(caplog):
