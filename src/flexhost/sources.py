@@ -24,6 +24,8 @@ OTHER_NAMES = {"flexconnect": "flexfun"}
 
 # Settings whose values no error shows and no function gets.
 SECRETS = {"tokens", "entries", "token", "jwks", "tls_private_key"}
+# Sections: what stands where one of them belongs may be a secret of it.
+_HIDDEN = ("enumerated_tokens", "jwt")
 # Section → the names of its settings: of those that the host itself has.
 Known = Mapping[str, Collection[str]]
 
@@ -96,7 +98,8 @@ def _read_environment(known: Known) -> Sources:
         try:
             value = parse_conf_data(text, tomlfy=True)
         except Exception as error:
-            why = "" if key.lower() in SECRETS else f": {error}"
+            hidden = SECRETS & {section.lower(), key.lower()}
+            why = "" if hidden or section.lower().startswith(_HIDDEN) else f": {error}"
             raise SettingsError(f"the variable {name} cannot be read{why}") from None
         if parts:
             content.setdefault(section.lower(), {})[key] = value
@@ -138,7 +141,7 @@ def _sections(content: dict[str, Any], known: Known, source: Callable[[str, str]
         where = source(written, "").rstrip("_")
         if not isinstance(keys, dict):
             if written in names:
-                shown = "a secret" if written == "enumerated_tokens" else repr(keys)
+                shown = "a secret" if written in _HIDDEN else repr(keys)
                 raise SettingsError(f"{where}: {written} is {shown}, expected a section with keys")
             for section, settings in known.items():
                 if written in settings:

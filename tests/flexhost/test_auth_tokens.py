@@ -145,6 +145,39 @@ def test_what_is_no_token_ends_the_start_and_is_not_shown(given, text, message):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("ENUMERATED_TOKENS", "@int s3cret"),
+        ("ENUMERATED_TOKENS", "s3cret"),
+        ("ENUMERATED_TOKENS__ENTRIES__TOKEN", "@int s3cret"),
+        ("ENUMERATED_TOKENS__ENTRIES__TOKEN", "s3cret"),
+        ("ENUMERATED_TOKENS_ENTRIES__TOKEN", "@int s3cret"),
+        ("enumerated_tokens__tokens", "@int s3cret"),
+        ("JWT", "https://id.example/jwks?key=s3cret"),
+        ("JWT", "@int s3cret"),
+        ("JWT__JWKS", "@int s3cret"),
+        ("JWT__JWKS", "http://id.example/jwks?key=s3cret"),
+        ("JWT_JWKS", "@int s3cret"),
+        ("JWT_JWKS", "https://id.example/jwks?key=s3cret"),
+        ("TOKENS", "@int s3cret"),
+        ("JWKS", "@int s3cret"),
+    ],
+)
+def test_a_variable_that_is_nearly_one_with_secrets_is_named_and_not_shown(given, name, value):
+    with pytest.raises(SettingsError, match=f"(?i)GOODDATA_FLIGHT_{name}") as error:
+        given(**{name: value})
+
+    assert "s3cret" not in str(error.value)
+
+
+def test_functions_do_not_see_where_the_key_of_the_host_is(tmp_path):
+    (tmp_path / "host.toml").write_text("[server]\ntls_private_key = ''\nlisten_port = 5")
+    server = load([str(tmp_path / "host.toml")]).everything.server
+
+    assert server == {"tls_private_key": "***", "listen_port": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
         ("TOKENS", "s3cret"),
         ("TOKENS", "53"),
         ("TOKENS", "@int s3cret"),
