@@ -48,7 +48,10 @@ def _opener(seconds: float) -> urllib.request.OpenerDirector:
         def https_open(self, request: urllib.request.Request) -> HTTPResponse:
             return self.do_open(_timely(HTTPSConnection, seconds), request)
 
-    return urllib.request.build_opener(Http, Https, _NoRedirect)
+    # http is for what this machine itself answers
+    proxies = {of: url for of, url in urllib.request.getproxies().items() if of != "http"}
+    proxy = urllib.request.ProxyHandler(proxies)
+    return urllib.request.build_opener(proxy, Http, Https, _NoRedirect)
 
 
 def _timely(kind: type[HTTPConnection], seconds: float) -> Callable[..., HTTPConnection]:

@@ -19,7 +19,18 @@ import pyarrow.flight as fl
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from support import LONG, NUMBERS, SCHEMA, Client, command, function, process, serving, until
+from support import (
+    LONG,
+    NUMBERS,
+    SCHEMA,
+    Client,
+    command,
+    free_port,
+    function,
+    process,
+    serving,
+    until,
+)
 
 from flexhost.errors import SettingsError, StartError, Unauthenticated
 from flexhost.events import Refused
@@ -415,6 +426,14 @@ def test_a_key_server_that_is_not_there_ends_the_start(server):
 
     with pytest.raises(StartError, match=f"cannot fetch the keys of {server.url}: .*refused"):
         Keys(server.url)
+
+
+def test_keys_of_this_machine_do_not_come_through_a_proxy(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    with fetched(server.url) as kept:
+        assert kept.find("r")
 
 
 @pytest.mark.parametrize("drips", ["body", "headers"])
