@@ -504,6 +504,20 @@ def test_what_is_half_written_is_no_token(tmp_path):
     checked.close()
 
 
+def test_two_looks_with_a_bad_one_between_them_are_not_alike_enough(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("one\n")
+    known = Known(Tokens(file=str(file)))
+    with closing(EnumeratedTokenVerification([known], every=1e6)) as checked:
+        for content in ("two\n", "sha256:\n", "two\n"):
+            file.write_text(content)
+            checked.look()
+        assert names(checked, "two") == [None]
+
+        checked.look()
+        assert all(names(checked, "two"))
+
+
 def test_a_removed_token_gets_nobody_in_and_its_tickets_neither(tmp_path, watching):
     file = tmp_path / "tokens"
     file.write_text("ann-token\nbob-token\n")

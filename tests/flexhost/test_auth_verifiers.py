@@ -325,6 +325,8 @@ def test_a_verifier_knows_the_kind_of_request():
 
 
 MINE = """
+import flexhost.errors
+
 class Mine:
     @classmethod
     def create(cls, ctx):
@@ -335,6 +337,8 @@ class Mine:
     def verify(self, call_info, token):
         if token == "fails":
             raise RuntimeError("no answer for " + token)
+        if token == "t3lls":
+            raise flexhost.errors.Unauthenticated("unknown", why=token)
         return {"id": 5} if token == self.known else None
 """
 
@@ -426,7 +430,7 @@ def test_a_host_serves_whom_the_authors_verifier_lets_in(tmp_path):
     with process(tmp_path, NUMBERS + MINE, METHOD) as host:
         port = host.port()
         assert Client(port, "a-good-one").call().num_rows == 3
-        for token in ("another", "fails"):
+        for token in ("another", "fails", "t3lls"):
             with pytest.raises(fl.FlightUnauthenticatedError, match="is not accepted") as error:
                 Client(port, token).info(command())
             assert "no answer" not in str(error.value)
@@ -436,6 +440,7 @@ def test_a_host_serves_whom_the_authors_verifier_lets_in(tmp_path):
     assert status == 0
     assert "\\nRuntimeError" in log
     assert "no answer for" not in log
+    assert "t3lls" not in log
 
 
 def test_a_create_that_fails_shows_the_authors_traceback(tmp_path):
