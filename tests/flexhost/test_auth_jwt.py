@@ -548,7 +548,8 @@ def test_a_wrong_setting_of_jwt_ends_the_start(tmp_path, text, message):
 )
 def test_keys_come_over_https_or_from_this_machine_and_functions_do_not_see_where(tmp_path, url):
     (tmp_path / "host.toml").write_text(
-        f"[server]\nauthentication_method='token'\n[jwt]\njwks='{url}'\nissuer='i'"
+        "[server]\nauthentication_method='token'\ntoken_verification='JwtTokenVerification'\n"
+        f"[jwt]\njwks='{url}'\nissuer='i'"
     )
     loaded = load([str(tmp_path / "host.toml")])
 
