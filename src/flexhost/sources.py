@@ -7,7 +7,9 @@ of its own) is left out.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -96,7 +98,7 @@ def _read_environment(known: Known) -> Sources:
             continue
         section, parts, key = name.removeprefix(f"{PREFIX}_").partition("__")
         try:
-            value = parse_conf_data(text, tomlfy=True)
+            value = _value_of(text)
         except Exception as error:
             hidden = SECRETS & {section.lower(), key.lower()}
             why = "" if hidden or section.lower().startswith(_HIDDEN) else f": {error}"
@@ -107,6 +109,15 @@ def _read_environment(known: Known) -> Sources:
             _check_no_section_meant(name, section.lower(), known)
             content[section.lower()] = value
     return _sections(content, known, lambda section, key: f"{PREFIX}_{section}__{key}".upper())
+
+
+def _value_of(text: str) -> Any:
+    """Of a variable: as dynaconf reads it; what is no TOML may be JSON."""
+    value = parse_conf_data(text, tomlfy=True)
+    if isinstance(value, str) and text.lstrip()[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return value
 
 
 def _check_no_section_meant(variable: str, name: str, known: Known) -> None:

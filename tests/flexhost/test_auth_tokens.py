@@ -83,8 +83,15 @@ def test_an_entry_is_a_caller_with_a_name_its_functions_and_its_bound(given):
     assert checked.verify(None, "another") == Caller("all")
 
 
-def test_entries_in_a_variable_are_a_list_of_tables(given):
-    entries = '[{name = 53, token = "one"}, {name = "b", token = "two", functions = ["x"]}]'
+@pytest.mark.parametrize(
+    "entries",
+    [
+        '[{name = 53, token = "one"}, {name = "b", token = "two", functions = ["x"]}]',
+        '[{"name": 53, "token": "one"}, {"name": "b", "token": "two", "functions": ["x"]}]',
+    ],
+    ids=["TOML", "JSON"],
+)
+def test_entries_in_a_variable_are_a_list_of_tables(given, entries):
     checked = verifier(given(ENUMERATED_TOKENS__ENTRIES=entries).settings, None)
 
     assert checked.verify(None, "one") == Caller("53")  # not the text of the whole variable

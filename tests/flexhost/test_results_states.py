@@ -251,5 +251,5 @@ class ResultsMachine(RuleBasedStateMachine):
         assert pa.total_allocated_bytes() == self.before, "a buffer was left"
 
 
-ResultsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+ResultsMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestResults = ResultsMachine.TestCase
