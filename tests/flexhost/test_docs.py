@@ -15,6 +15,7 @@ from support import NUMBERS, ROOT, process, serving
 from flexfun.sample_function import SampleFlexFunction
 from flexhost.caller import Caller
 from flexhost.digests import Digest
+from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_OTHER
 from flexhost.messages import KEY
 from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
@@ -75,6 +76,16 @@ def test_the_commands_of_the_readme_are_targets_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([a-z-]+)", "".join(blocks(README, "bash")), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_errors_page_lists_every_error_with_its_number_and_class():
+    page = (ROOT / "docs" / "errors.md").read_text()
+    rows = re.findall(r"^\| ([A-Z_]+) \| (\d+) \| (\w*) ?\| (\w+)", page, re.MULTILINE)
+    again = {"": 0, "here": RETRY_HERE, "another": RETRY_OTHER, "either": RETRY_ANY}
+
+    assert {name: (int(number) | again[when], kind) for name, number, when, kind in rows} == {
+        name: (number, kind.__name__) for name, (number, kind) in CODES.items()
+    }
 
 
 def test_each_attack_of_the_security_page_has_the_test_that_it_names():
