@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flexhost.call import Call, State
-from flexhost.errors import HostError, NotReady, Unauthenticated
+from flexhost.errors import BadCall, HostError, NotReady, Unauthenticated
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
 
 if TYPE_CHECKING:
@@ -204,7 +204,8 @@ def _write(at: float, fields: dict[str, Any], error: HostError | None) -> None:
     if error is not None:
         fields |= {"code": error.code, "error": _cut(str(error), 2_000)}
         if error.trace:
-            level = logging.ERROR
+            callers = error.code == BadCall.code  # a mistake of its caller's, by its author's word
+            level = logging.WARNING if callers else logging.ERROR
             fields["exception"] = _cut(error.trace.rstrip(), 20_000)
     _logger_line(_logger, level, "call", at, fields)
 

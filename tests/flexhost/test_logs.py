@@ -142,6 +142,15 @@ def test_refusals_of_a_host_that_starts_have_ten_lines_a_minute_of_their_own(acc
     assert ids == [f"{kind}{n}" for kind in ("early", "failed") for n in range(10)]
 
 
+def test_what_a_function_says_is_its_callers_mistake_is_a_warning_with_its_trace(access, caplog):
+    [fields] = access(of(ended(ValueError("limit is 0"))))
+    assert "ValueError: limit is 0" in fields["exception"]
+    assert caplog.records[-1].levelname == "WARNING"
+
+    access(of(ended(KeyError("a bug"))))
+    assert caplog.records[-1].levelname == "ERROR"
+
+
 def test_a_listener_that_fails_does_not_cost_the_call(caplog):
     def broken(event):
         raise OSError("no space left")
