@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from flexhost.batches import size_of
 from flexhost.cache import Cache
-from flexhost.call import Call, failure, running
+from flexhost.call import Call, running
 from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
 from flexhost.contract import Stream
 from flexhost.errors import Busy, Cancelled, HostError, NoResult, ResultConsumed
 from flexhost.events import Emit, ReadEnded
+from flexhost.failures import failure
 from flexhost.joined import Joined
 from flexhost.kept import Kept, Opened
 from flexhost.retained import Retained

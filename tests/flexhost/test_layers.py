@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "flexhost"
 LAYERS = [
     ["errors"],
     ["function", "events", "memory", "ids", "batches", "affinity", "caller", "digests", "modules"],
-    ["shares", "footprint", "source"],
+    ["shares", "failures", "footprint", "source"],
     ["contract", "spool"],
     ["kept"],
     ["retained"],

@@ -1,0 +1,40 @@
+"""An exception of a function → the error of its call."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from flexhost.errors import FunctionFailed, HostError, name_of, text_of
+from flexhost.function import Function
+
+
+def failure(error: BaseException, function: Function) -> HostError:
+    """An exception of the function as the error of its call, without its frames: they would pin
+    the memory of the call for as long as the error is kept. Never raises."""
+    kind = type(error)
+    if issubclass(kind, HostError) and kind.__module__ == HostError.__module__:
+        assert isinstance(error, HostError)
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return error
+    try:
+        text, name = text_of(error), name_of(error)
+        # an explicit limit, because sys.tracebacklimit is 0 in a serving process
+        trace = "".join(traceback.format_exception(error, limit=100))
+        detail = "\n".join([f"{name}: {text}", *_own_lines(error, function.file)])
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        # a ValueError of pyarrow is no word about the caller's arguments
+        bad = issubclass(kind, ValueError) and not issubclass(kind, pa.ArrowException)
+        return FunctionFailed(text, detail=detail, trace=trace, cause=error, bad_argument=bad)
+    except BaseException:  # of an exception that fails at everything
+        return FunctionFailed("the function failed with an exception that cannot be described")
+
+
+def _own_lines(error: BaseException, file: str) -> Iterator[str]:
+    """Where in the author's own file it happened: a file name without its path, no source text."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == file:
+            yield f"{Path(file).name}:{line} in {frame.f_code.co_name}"
