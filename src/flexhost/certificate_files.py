@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
 from flexhost import certificates
 from flexhost.certificates import Certificates, TlsSettings
 from flexhost.errors import StartError
+from flexhost.ticker import Ticker
 
 _logger = logging.getLogger("flexhost")
 
@@ -52,13 +52,15 @@ class CertificateFiles:
         self._renewed_at = float("-inf")
         self._trouble = ""
         self._warn_at = float("-inf")
-        self._closed = threading.Event()
+        self._ticker: Ticker | None = None
 
     def start(self) -> None:
-        threading.Thread(target=self._watch, name="certificates", daemon=True).start()
+        look = lambda: self.look(time.monotonic(), time.time())  # noqa: E731  # one expression
+        self._ticker = Ticker("certificates", _EVERY, look)
 
     def close(self) -> None:
-        self._closed.set()
+        if self._ticker is not None:
+            self._ticker.close()
 
     def look(self, now: float, today: float) -> None:
         """now: monotonic seconds. today: seconds since the epoch."""
@@ -100,12 +102,3 @@ class CertificateFiles:
             self._trouble = str(error)
         else:
             self._trouble = ""
-
-    def _watch(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self.look(time.monotonic(), time.time())
-            except Exception as error:  # the next look must come all the same
-                args = (type(error), error, error.__traceback__, threading.current_thread())
-                threading.excepthook(threading.ExceptHookArgs(args))
-            self._closed.wait(_EVERY)

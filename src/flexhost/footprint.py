@@ -21,10 +21,6 @@ class Footprint(NamedTuple):
     buffers: dict[int, int]
     own: int
 
-    @property
-    def total(self) -> int:
-        return sum(self.buffers.values()) + self.own
-
     def without(self, other: Footprint) -> Footprint:
         """What is of this one alone."""
         left = {one: size for one, size in self.buffers.items() if one not in other.buffers}

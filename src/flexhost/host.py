@@ -22,6 +22,7 @@ from flexhost.open_calls import OpenCalls
 from flexhost.registry import Registry
 from flexhost.results import Reading, Results
 from flexhost.shares import ShareOf
+from flexhost.ticker import Ticker
 from flexhost.waiters import Waiter, Waiters
 
 # Seconds between two looks at who waits, which calls are late and what has expired. With the 0.4 s
@@ -70,7 +71,7 @@ class Host:
         self._waiters = Waiters()
         self._open = OpenCalls()
         self._closed = threading.Event()
-        threading.Thread(target=self._watch, name="watcher", daemon=True).start()
+        self._watcher = Ticker("watcher", TICK, lambda: self.look(self._clock()))
 
     @property
     def ready(self) -> bool:
@@ -256,6 +257,7 @@ class Host:
 
     def close(self) -> None:
         self._closed.set()
+        self._watcher.close()
         self._executor.close()
         self._results.close()
 
@@ -311,11 +313,3 @@ class Host:
         elif (execution := self._results.cache.leave(call)) is not None:
             self._stop(execution, error.copy())  # nobody else needs it
         return True
-
-    def _watch(self) -> None:
-        while not self._closed.wait(TICK):
-            try:
-                self.look(self._clock())
-            except Exception as error:  # the next look must come all the same
-                args = (type(error), error, error.__traceback__, threading.current_thread())
-                threading.excepthook(threading.ExceptHookArgs(args))

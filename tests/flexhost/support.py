@@ -26,6 +26,7 @@ from flexhost.certificates import TlsSettings
 from flexhost.closers import Closers
 from flexhost.events import Event
 from flexhost.executors.threads import Threads
+from flexhost.footprint import Ledger, footprint
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
 from flexhost.frontends.listener import Listener
@@ -67,6 +68,11 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         threading.Event().wait(0.005)
+
+
+def total(table: pa.Table) -> int:
+    """Bytes that a table takes which shares nothing."""
+    return Ledger().cost(footprint(table))
 
 
 def free_port() -> int:

@@ -83,9 +83,9 @@ def test_files_are_removed_also_when_a_second_signal_ends_the_host(tmp_path):
         'first = parameters["first"]\n',
         'first = parameters["first"]\n'
         "        if first == 99:\n"
-        "            import sys, time\n"
-        "            print('asleep', file=sys.stderr, flush=True)\n"
-        "            time.sleep(60)\n",
+        "            import sys, threading\n"
+        "            print('waits', file=sys.stderr, flush=True)\n"
+        "            threading.Event().wait()\n",
     )
     with process(tmp_path, slow, settings(tmp_path) + "drain_sec = 1000\n") as host:
         client = Client(host.port())
@@ -93,7 +93,7 @@ def test_files_are_removed_also_when_a_second_signal_ends_the_host(tmp_path):
             client.call(first=n)
         asking = threading.Thread(target=ask_in_vain, args=[client])
         asking.start()
-        host.line("asleep")
+        host.line("waits")
         host.process.send_signal(signal.SIGTERM)
         host.line("stopping within")
         host.process.send_signal(signal.SIGTERM)

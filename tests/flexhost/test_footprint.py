@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from support import total
 
 from flexhost.footprint import ARRAY, Ledger, compacted, footprint, pins_too_much
 
@@ -12,7 +13,7 @@ NAMES = pa.array(["a", "b"] * 500).dictionary_encode()
 
 
 def test_a_table_takes_its_buffers_and_something_for_each_array():
-    assert footprint(NUMBERS).total == 8_000 + ARRAY
+    assert total(NUMBERS) == 8_000 + ARRAY
 
 
 def test_many_tiny_batches_take_far_more_than_their_rows():
@@ -33,7 +34,7 @@ def test_a_column_of_a_message_takes_the_whole_message():
         writer.write_table(wide)
     received = pa.ipc.open_stream(sink.getvalue()).read_all()
 
-    assert footprint(received.select(["n"])).total >= 16_000
+    assert total(received.select(["n"])) >= 16_000
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_dictionary_counts_wherever_it_is(column):
 def test_metadata_counts():
     table = NUMBERS.replace_schema_metadata({"messages": "x" * 10_000})
 
-    assert footprint(table).total == footprint(NUMBERS).total + 10_008
+    assert total(table) == total(NUMBERS) + 10_008
 
 
 def test_what_two_tables_share_counts_once():
@@ -102,8 +103,8 @@ def test_a_view_of_a_buffer_that_grows_known_later_counts_as_the_whole():
 def test_a_small_slice_is_worth_a_copy_and_a_large_one_is_not():
     large = pa.table({"n": pa.array(range(100_000), pa.int64())})
 
-    assert pins_too_much(large.slice(0, 10), footprint(large).total)
-    assert not pins_too_much(large.slice(0, 60_000), footprint(large).total)
+    assert pins_too_much(large.slice(0, 10), total(large))
+    assert not pins_too_much(large.slice(0, 60_000), total(large))
 
 
 def test_a_compacted_table_is_the_same_and_takes_just_its_rows():
@@ -114,4 +115,4 @@ def test_a_compacted_table_is_the_same_and_takes_just_its_rows():
 
     assert pa.total_allocated_bytes() - before < 1_000
     assert copy.equals(table, check_metadata=True)
-    assert footprint(copy).total < 2_000 + 2 * ARRAY
+    assert total(copy) < 2_000 + 2 * ARRAY

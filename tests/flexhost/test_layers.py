@@ -17,7 +17,18 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["function", "events", "memory", "ids", "batches", "affinity", "caller", "digests", "modules"],
+    [
+        "function",
+        "events",
+        "memory",
+        "ids",
+        "batches",
+        "affinity",
+        "caller",
+        "digests",
+        "modules",
+        "ticker",
+    ],
     ["shares", "failures", "footprint", "source"],
     ["contract", "spool"],
     ["kept"],
@@ -27,7 +38,7 @@ LAYERS = [
     ["call_queue", "executor", "open_calls", "results", "waiters"],
     ["executors.threads"],
     ["host"],
-    ["auth", "ticker", "files", "downloads", "certificates"],
+    ["auth", "files", "downloads", "certificates"],
     ["tokens", "jwks", "certificate_files"],
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],
     ["frontends.address", "frontends.flight_streams", "frontends.tls"],

@@ -12,14 +12,13 @@ import pyarrow.compute as pc
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from support import function
+from support import function, total
 
 from flexhost import CachePolicy
 from flexhost.cache import key_of
 from flexhost.call import Call, State
 from flexhost.closers import Closers
 from flexhost.errors import Busy, Cancelled, NoResult, ResultConsumed
-from flexhost.footprint import footprint
 from flexhost.registry import describe
 from flexhost.results import Results
 from flexhost.retained import Retained
@@ -35,7 +34,7 @@ def numbers(seed):
     return pa.table({"n": pc.add(BASE, seed)})
 
 
-SIZE = footprint(numbers(0)).total
+SIZE = total(numbers(0))
 MODULES = numbers(7)  # a table that its module keeps
 NARROW = MODULES.cast(pa.schema([("n", pa.int32())]))
 KINDS = ["fresh", "module", "select", "cast", "slice"]

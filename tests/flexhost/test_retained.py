@@ -6,11 +6,10 @@ import threading
 
 import pyarrow as pa
 import pytest
-from support import LONG
+from support import LONG, total
 
 from flexhost.errors import Busy, FunctionFailed, NoResult
 from flexhost.events import Evicted
-from flexhost.footprint import footprint
 from flexhost.retained import Retained
 from flexhost.source import Sources
 from flexhost.spool import Spool
@@ -397,7 +396,7 @@ def test_a_table_that_cannot_be_written_makes_way_for_one_that_can(spool):
     for _ in range(80):
         deep = pa.ListArray.from_arrays([0, len(deep)], deep)
     deep = pa.table({"n": pa.chunked_array([deep])})
-    retained = Retained(footprint(deep).total + 1.5 * SIZE, spool)
+    retained = Retained(total(deep) + 1.5 * SIZE, spool)
     first, second = retained.keep(deep), retained.keep(table())
 
     retained.keep(table())
