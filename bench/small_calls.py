@@ -51,13 +51,7 @@ threading.Event().wait()
 """
 
 HOST = """
-import logging
-from flexhost import cli, logs
-configure = logs.configure
-def without_the_samples_own_line(**options):
-    configure(**options)
-    logging.getLogger("sample_function").setLevel(logging.WARNING)
-logs.configure = without_the_samples_own_line
+from flexhost import cli
 cli.main(["start", "--config", "config/flexfun.config.toml"])
 """
 

@@ -33,7 +33,7 @@ class SampleFlexFunction(FlexFun):
     ) -> pa.Table:
         # never log the headers: they may carry secrets
         context = parameters.get("executionContext") or {}
-        _logger.info(
+        _logger.debug(
             "sample function called",
             execution_type=context.get("executionType"),
             columns=columns,

@@ -3,6 +3,8 @@ levels and handlers; structlog loggers of authors come out the same way."""
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import io
 import json
 import logging
@@ -11,7 +13,7 @@ import sys
 import threading
 import tomllib
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ import structlog
 
 from flexhost.call import running
 from flexhost.errors import SettingsError
+from flexhost.masks import masked
 
 # Attributes that every record has: the rest was given by whoever logged.
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
@@ -59,13 +62,19 @@ class JsonLines(logging.Formatter):
         fields |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0] is not None:
             fields["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            fields["exception"] = record.exc_text
         if record.stack_info:
             fields["stack"] = record.stack_info
-        return fields
+        return {key: masked(value, key) for key, value in fields.items()}
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # the library's name
-        # with an explicit limit: sys.tracebacklimit is 0 while the Flight server runs
-        return "".join(traceback.format_exception(*ei, limit=100)).rstrip()
+        return _trace(ei)
+
+
+def _trace(ei: Any) -> str:
+    # with an explicit limit: sys.tracebacklimit is 0 while the Flight server runs
+    return "".join(traceback.format_exception(*ei, limit=100)).rstrip()
 
 
 class ReadableLines(JsonLines):
@@ -109,6 +118,70 @@ def configure(
         logger, f"in thread {args.thread.name if args.thread else '?'}", args.exc_value
     )
     sys.unraisablehook = lambda args: _uncaught(logger, f"in {args.object!r}", args.exc_value)
+
+
+def write_later(later: Callable[[Callable[[], None]], bool]) -> None:
+    """From now on nobody waits for a log: records of all loggers are handed to `later`, whose
+    writer calls it, in the context that they were logged in; see `Telemetry.later`."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for logger in loggers:
+        if isinstance(logger, logging.Logger) and logger.handlers:
+            logger.handlers = [_Later(logger.handlers, later)]
+
+
+class _Later(logging.Handler):
+    """Stands for the handlers of a logger."""
+
+    def __init__(
+        self, handlers: list[logging.Handler], later: Callable[[Callable[[], None]], bool]
+    ) -> None:
+        super().__init__()
+        self._handlers = handlers
+        self._later = later
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        wanted = [handler for handler in self._handlers if record.levelno >= handler.level]
+        if not wanted:
+            return False
+        context = contextvars.copy_context()
+        write = functools.partial(context.run, _write, _settled(record), wanted)
+        if not self._later(write):
+            write()
+        return True
+
+
+def _write(record: logging.LogRecord, handlers: list[logging.Handler]) -> None:
+    for handler in handlers:
+        handler.handle(record)
+
+
+def _settled(record: logging.LogRecord) -> logging.LogRecord:
+    """The record without what could change, or would keep frames, until it is written."""
+    settled = logging.LogRecord.__new__(type(record))  # a handler of the author may have this one
+    values = vars(settled)
+    values.update(vars(record))
+    if record.args:
+        settled.msg, settled.args = record.getMessage(), None
+    if record.exc_info and record.exc_info[0] is not None:
+        settled.exc_text = record.exc_text or _trace(record.exc_info)
+        settled.exc_info = None
+    if fields := values.pop("fields", None):
+        settled.fields = {key: _copied(value) for key, value in fields.items()}
+    for key in values.keys() - _STANDARD:
+        values[key] = _copied(values[key])
+    return settled
+
+
+_PLAIN = {type(None), bool, int, float, str}
+
+
+def _copied(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    try:
+        return msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=str, str_keys=True)
+    except Exception:  # no text either, or keys that are none
+        return repr(value)
 
 
 def _configure_from(file: str) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flexhost.call import Call, State
 from flexhost.errors import BadCall, HostError, NotReady, Unauthenticated
@@ -26,25 +26,31 @@ _trouble = logging.getLogger("flexhost")
 # that costs a request more than everything else.
 _BATCH = 0.05
 _LONGEST = 1.0
-# Events that may wait to be written. Past it refusals are only counted: a log that cannot be
-# written must not take the memory of the host. Calls that end have bounds of their own.
+# What may wait to be written. Past it refusals and lines of others are only counted: a log that
+# cannot be written must not take the memory of the host. Calls that end have bounds of their own.
 _MOST = 50_000
 # Refusals of somebody who may be anybody, and lines about those of each kind in so many seconds:
 # whoever tries tokens, or knocks before the host is ready, fills no disk.
 _OF_ANYBODY = (Unauthenticated, NotReady)
 _FAILED_LINES, _FAILED_SECONDS = 10, 60.0
 
+# An event, a line of the host itself, a line of somebody else to be written, or the end.
+_Item: TypeAlias = Event | str | Callable[[], object] | None
+
 
 class Telemetry:
     """The host's one listener: events are written by a thread of their own, in the order they came,
-    so that no call waits for its line. Never raises: a broken log must not cost a call."""
+    so that no call waits for its line. Never raises: a broken log must not cost a call.
+
+    The lines that others log are written there too, see `later`.
+    """
 
     def __init__(
         self, metrics: Metrics | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self.metrics = metrics
         self._clock = clock
-        self._events: queue.SimpleQueue[tuple[float, Event | str | None]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[float, _Item]] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lost = 0
         self._failed: dict[type[HostError], _Limit] = {
@@ -63,11 +69,24 @@ class Telemetry:
         """A line of the host itself, written in its turn: nobody waits for a log that is stuck."""
         self._events.put((self._clock(), text))
 
+    def later(self, write: Callable[[], object]) -> bool:
+        """Whether `write` is called in its turn, or left out since too many wait. False for whoever
+        has to do it: the writer itself, and everybody once this is closed."""
+        if self._closing.is_set() or threading.current_thread() is self._writer:
+            return False
+        if self._events.qsize() > _MOST:
+            self._lost += 1
+        else:
+            self._events.put((0.0, write))
+        return True
+
     def close(self, seconds: float) -> None:
         """Write what came until now, for at most so long."""
         self._closing.set()
         self._events.put((0.0, None))
         self._writer.join(seconds)
+        while not (self._writer.is_alive() or self._events.empty()):
+            self._write(*self._events.get())  # what came together with the end
 
     def _write_all(self) -> None:
         while True:
@@ -83,7 +102,7 @@ class Telemetry:
             del event  # and with it the call
             if self._lost:
                 lost, self._lost = self._lost, 0
-                _trouble.error("%d refusals have no line: the log is too slow", lost)
+                _trouble.error("%d lines are left out: the log is too slow", lost)
 
     def _wait_for_quiet(self) -> None:
         until = time.monotonic() + _LONGEST
@@ -92,8 +111,13 @@ class Telemetry:
             came = self._events.qsize()
             self._closing.wait(_BATCH)
 
-    def _write(self, at: float, event: Event | str) -> None:
+    def _write(self, at: float, event: _Item) -> None:
         try:
+            if event is None:
+                return
+            if callable(event):
+                event()
+                return
             if isinstance(event, str):
                 _logger_line(_trouble, logging.INFO, event, at, {})
                 return

@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import memory, registry, verification
+from flexhost import logs, memory, registry, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
@@ -52,6 +52,7 @@ def serve(loaded: Loaded) -> NoReturn:
     A second signal ends it with status 1. Raises StartError.
     """
     telemetry = Telemetry(_metrics(loaded.settings.server))
+    logs.write_later(telemetry.later)
     signals = _Signals(loaded.settings.server.drain_sec, telemetry)
     try:
         _serve(loaded, signals, telemetry)
@@ -233,6 +234,7 @@ class _Signals:
         self._next()
         if not self.loaded:
             self._clean_up()
+            self._telemetry.close(_LAST)
             leave(0)
         # for a function that never lets go of the interpreter: this needs no Python to end it
         faulthandler.dump_traceback_later(self._drain + 3 * _LAST + 10, exit=True)

@@ -26,6 +26,7 @@ LAYERS = [
         "affinity",
         "caller",
         "digests",
+        "masks",
         "modules",
         "ticker",
     ],

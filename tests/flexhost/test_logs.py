@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
 import sys
+import threading
 import time
+import weakref
 
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 from support import KEEP, LONG, NUMBERS, SCHEMA, Client, free_port, function, process, until
 
+from flexhost import observability
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import fit
 from flexhost.errors import BadCall, FunctionFailed, NotReady, Unauthenticated
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
-from flexhost.logs import JsonLines
+from flexhost.logs import JsonLines, write_later
 from flexhost.observability import Telemetry
 from flexhost.registry import describe
 
@@ -278,6 +282,182 @@ def test_a_value_that_is_no_json_is_logged_as_text():
     line = json.loads(JsonLines().format(record))
 
     assert line["a"].startswith("n: int64")
+
+
+@pytest.fixture
+def logger():
+    """A logger of its own, whose handlers write later; with what writes, and what was written."""
+    made = logging.getLogger("test_logs.later")
+    made.propagate, written = False, []
+    made.setLevel(logging.INFO)
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            written.append(json.loads(JsonLines().format(record)))
+
+    made.handlers = [Handler()]
+    telemetry = Telemetry()
+    before = [(one, one.handlers) for one in (logging.root, made)]
+    write_later(telemetry.later)
+    yield made, telemetry, written
+    telemetry.close(LONG)
+    for one, handlers in before:
+        one.handlers = handlers
+
+
+def test_a_line_is_written_by_a_thread_of_its_own(logger):
+    made, telemetry, written = logger
+    threads = []
+    made.handlers[0]._handlers[0].addFilter(lambda _: threads.append(threading.get_ident()) or True)
+
+    made.info("here")
+    telemetry.close(LONG)
+
+    assert [line["event"] for line in written] == ["here"]
+    assert threads == [telemetry._writer.ident] != [threading.get_ident()]
+
+
+def test_a_line_says_what_was_true_when_it_was_logged(logger):
+    made, telemetry, written = logger
+    rows = [1]
+
+    made.info("rows %s", rows, extra={"fields": {"rows": rows}, "also": rows})
+    rows.append(2)
+    telemetry.close(LONG)
+
+    [line] = written
+    assert (line["event"], line["rows"], line["also"]) == ("rows [1]", [1], [1])
+
+
+def test_a_line_that_is_written_later_has_the_call_it_was_logged_in(logger):
+    made, telemetry, written = logger
+
+    described = describe(function(lambda *_: made.info("within") or pa.table({"n": [1]})))
+    more = {"deadline": 9.0, "emit": lambda event: None, "keep": KEEP}
+    within = Call(described, {}, None, {}, caller=Caller("ann"), **more)
+    within.run()
+    telemetry.close(LONG)
+
+    assert [(line["call_id"], line["caller"]) for line in written] == [(within.id, "ann")]
+
+
+def test_a_line_that_waits_to_be_written_keeps_no_frame_of_its_exception(logger):
+    made, telemetry, written = logger
+
+    class Large:
+        pass
+
+    def failing():
+        large = Large()
+        seen.append(weakref.ref(large))
+        raise RuntimeError("lost")
+
+    seen = []
+    writing, go_on = threading.Event(), threading.Event()
+    telemetry.later(lambda: (writing.set(), go_on.wait(LONG)))
+    assert writing.wait(LONG)
+    try:
+        failing()
+    except RuntimeError:
+        record = logging.LogRecord(made.name, 40, "p", 1, "it failed", (), sys.exc_info())
+        made.handlers[0].handle(record)  # not through pytest, which keeps what it captures
+        del record
+    gc.collect()
+    held = seen[0]()
+    go_on.set()
+    telemetry.close(LONG)
+
+    assert held is None
+    assert "RuntimeError: lost" in written[0]["exception"]
+    assert "in failing" in written[0]["exception"]
+
+
+def test_lines_past_a_bound_are_counted_and_not_kept(logger, monkeypatch, caplog):
+    made, telemetry, written = logger
+    monkeypatch.setattr(observability, "_MOST", 3)
+    writing, go_on = threading.Event(), threading.Event()
+    telemetry.later(lambda: (writing.set(), go_on.wait(LONG)))
+    assert writing.wait(LONG)
+
+    for n in range(10):
+        made.info("line", extra={"n": n})
+    go_on.set()
+    until(lambda: "left out" in caplog.text)
+
+    assert [line["n"] for line in written] == [0, 1, 2, 3]
+    assert "6 lines are left out: the log is too slow" in caplog.text
+
+
+def test_lines_logged_after_the_end_are_written_at_once(logger):
+    made, telemetry, written = logger
+    telemetry.close(LONG)
+
+    made.info("late")
+
+    assert [line["event"] for line in written] == ["late"]
+
+
+def test_a_log_that_is_stuck_delays_no_call(tmp_path):
+    code = """
+class Logging(Numbers):
+    Name = "logging"
+
+    def call(self, parameters, columns, headers):
+        logging.getLogger("mine").info("a line")
+        return super().call(parameters, columns, headers)
+
+    @staticmethod
+    def on_load(ctx):
+        logging.root.handlers[0]._handlers.append(Stuck())
+
+class Stuck(logging.Handler):
+    def emit(self, record):
+        if record.name == "mine":
+            threading.Event().wait()
+"""
+    with process(tmp_path, NUMBERS + "\nimport logging, threading\n" + code) as host:
+        client = Client(host.port())
+        tables = [client.call("logging") for _ in range(3)]
+
+    assert [table.num_rows for table in tables] == [3, 3, 3]
+
+
+def test_a_call_has_one_line_and_the_way_there_none(tmp_path):
+    with process(tmp_path, NUMBERS) as host:
+        client = Client(host.port())
+        for _ in range(3):
+            client.call()
+        list(client.flight.list_flights(options=client.options()))
+        host.process.terminate()
+        assert host.ended()[0] == 0
+
+    lines = [json.loads(line) for line in host.lines if line.startswith("{")]
+    served = next(n for n, line in enumerate(lines) if line["event"].startswith("serving"))
+    stopping = next(n for n, line in enumerate(lines) if line["event"].startswith("stopping"))
+    assert [line["logger"] for line in lines[served + 1 : stopping]] == ["flexhost.calls"] * 3
+
+
+def test_secrets_are_masked_in_lines():
+    secrets = {
+        "token": "s3cret",
+        "x-api-key": "s3cret",
+        "headers": {"Authorization": ["Bearer s3cret"], "deep": [{"db_password": "s3cret"}]},
+        "url": "postgresql://ann:s3cret@db/sales",
+        "tokens_left": 7,
+    }
+    try:
+        raise RuntimeError("refused: Bearer s3cret.a-b_c")
+    except RuntimeError:
+        record = logging.LogRecord("x", 40, "p", 1, "auth bearer s3cret1", (), sys.exc_info())
+    record.fields, record.password = secrets, "s3cret"
+
+    line = JsonLines().format(record)
+
+    assert "s3cret" not in line
+    told = json.loads(line)
+    assert (told["url"], told["tokens_left"]) == ("postgresql://ann:***@db/sales", 7)
+    assert told["event"] == "auth bearer ***"
+    assert told["headers"]["deep"] == [{"db_password": "***"}]
 
 
 def test_a_contract_failure_names_no_exception():
