@@ -21,6 +21,7 @@ from flexhost.function import Function, Headers, Instance
 from flexhost.ids import new_id
 from flexhost.kept import Kept
 from flexhost.source import Source, Sources
+from flexhost.spans import UNTRACED, CallSpans
 
 # The call that this thread runs: log lines of the author's code carry its id.
 running: contextvars.ContextVar[Call | None] = contextvars.ContextVar("running", default=None)
@@ -53,6 +54,7 @@ class Call:
     command:  the caller's own bytes, echoed to one who polls.
     caller:   whose call it is: nobody else may read, poll or cancel it.
     keep:     takes the table, when there is one, until the call is dropped.
+    spans:    where it is traced.
     cache:    "hit", "shared" or "miss", for a call whose function has a cache.
     """
 
@@ -86,6 +88,7 @@ class Call:
         "schema",
         "seconds_run",
         "share",
+        "spans",
         "started_at",
         "state",
         "thread",
@@ -105,6 +108,7 @@ class Call:
         share: str = "",
         command: bytes = b"",
         caller: Caller = ANYONE,
+        spans: CallSpans | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = new_id()
@@ -115,6 +119,7 @@ class Call:
         self.deadline = deadline
         self.patience = patience
         self.share = share
+        self.spans = spans
         self.state = State.WAITING
         self.cache: str | None = None
         self.execution: Call | None = None  # that runs for this one, and perhaps for others
@@ -155,15 +160,18 @@ class Call:
         token = running.set(self)
         try:
             assert arguments is not None
-            instance = self.function.create()
-            if self._started(instance):
-                more: dict[str, Any] = {"caller": self.caller} if self.function.wants_caller else {}
-                if self.function.by_name:
-                    returned = instance.call(**arguments, **more)
-                else:
-                    returned = instance.call(*arguments.values(), **more)
-                if self.state is State.RUNNING:  # or nobody wants it any more
-                    self._end(State.FINISHED, self._kept(returned))
+            with UNTRACED if self.spans is None else self.spans.running(self):
+                instance = self.function.create()
+                if self._started(instance):
+                    more: dict[str, Any] = {}
+                    if self.function.wants_caller:
+                        more["caller"] = self.caller
+                    if self.function.by_name:
+                        returned = instance.call(**arguments, **more)
+                    else:
+                        returned = instance.call(*arguments.values(), **more)
+                    if self.state is State.RUNNING:  # or nobody wants it any more
+                        self._end(State.FINISHED, self._kept(returned))
         except BaseException as error:  # SystemExit of a function must not cost us the thread
             self._end(State.FAILED, error=failure(error, self.function))
         finally:

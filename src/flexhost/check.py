@@ -53,6 +53,7 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
         yield from _certificates(server)
     context = LoadContext(loaded.everything, location, Health())
     yield from _tokens(loaded, context, load=load)
+    yield from _tracing(server)
     yield from _spool(server)
     yield from _functions(loaded, context if load else None)
 
@@ -109,6 +110,24 @@ def _certificates(server: Server) -> Iterator[Finding]:
     yield Finding(Kind.OK, f"the certificate belongs to its key and is valid for {days:.0f} days")
     if warning := found.warning(now):
         yield Finding(Kind.WARNING, warning)
+
+
+def _tracing(server: Server) -> Iterator[Finding]:
+    if server.otel_exporter_type == "none":
+        return
+    kind = server.otel_exporter_type
+    if server.otel_service_name is None:
+        text = f"otel_exporter_type is {kind!r}, but without otel_service_name nothing is traced"
+        yield Finding(Kind.WARNING, text)
+        return
+    try:
+        from flexhost import tracing  # takes OpenTelemetry, which takes 60 ms
+
+        tracing.exporter(kind)
+    except StartError as error:
+        yield _wrong(error)
+        return
+    yield Finding(Kind.OK, f"traces calls as {server.otel_service_name!r}, through {kind}")
 
 
 def _tokens(loaded: Loaded, context: LoadContext, *, load: bool) -> Iterator[Finding]:

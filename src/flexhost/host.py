@@ -22,6 +22,7 @@ from flexhost.open_calls import OpenCalls
 from flexhost.registry import Registry
 from flexhost.results import Reading, Results
 from flexhost.shares import ShareOf
+from flexhost.spans import Tracer
 from flexhost.ticker import Ticker
 from flexhost.waiters import Waiter, Waiters
 
@@ -54,6 +55,7 @@ class Host:
         share_of: ShareOf | None = None,
         stall: float = 0.0,
         trim_every: float = 0.0,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
@@ -63,6 +65,7 @@ class Host:
         self._share_of = share_of
         self._stall = stall
         self._giving_back = memory.GivingBack(trim_every, clock())
+        self._tracer = tracer
         self._emit = emit
         self._clock = clock
         self._registry: Registry | None = None
@@ -130,6 +133,7 @@ class Host:
                 keep=self._results.retained.keep,
                 share=self._share_of(parameters, headers) if self._share_of else "",
                 caller=caller,
+                spans=self._tracer.call() if self._tracer else None,
                 clock=self._clock,
             )
             call = make(

@@ -29,7 +29,10 @@ LogKey = Annotated[
     ),
 ]
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
-Mapping = Annotated[dict[str, Text], Meta(description="a table of texts")]
+TraceKeys = Annotated[
+    dict[Literal["trace_id", "span_id", "parent_span_id"], LogKey],
+    Meta(description="a table of names for trace_id, span_id and parent_span_id"),
+]
 Method = Annotated[Literal["none", "token"], Meta(description='"none" or "token"')]
 Rule = Annotated[
     str,

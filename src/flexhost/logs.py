@@ -38,6 +38,7 @@ class JsonLines(logging.Formatter):
     """
 
     event_key = "event"
+    trace_fields: Callable[[], dict[str, str]] | None = None  # of the span it was logged in
 
     def format(self, record: logging.LogRecord) -> str:
         fields = self.fields(record)
@@ -58,6 +59,8 @@ class JsonLines(logging.Formatter):
             fields |= {"call_id": call.id, "function": call.function.name}
             if call.caller.name:
                 fields["caller"] = call.caller.name
+        if JsonLines.trace_fields is not None:
+            fields |= JsonLines.trace_fields()
         fields |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         fields |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0] is not None:

@@ -16,6 +16,7 @@ from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandone
 
 if TYPE_CHECKING:
     from flexhost.metrics import Metrics
+    from flexhost.tracing import Tracing
 
 _logger = logging.getLogger("flexhost.calls")
 _trouble = logging.getLogger("flexhost")
@@ -49,6 +50,7 @@ class Telemetry:
         self, metrics: Metrics | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self.metrics = metrics
+        self.tracing: Tracing | None = None
         self._clock = clock
         self._events: queue.SimpleQueue[tuple[float, _Item]] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -87,6 +89,8 @@ class Telemetry:
         self._writer.join(seconds)
         while not (self._writer.is_alive() or self._events.empty()):
             self._write(*self._events.get())  # what came together with the end
+        if self.tracing is not None:
+            self.tracing.close(seconds)
 
     def _write_all(self) -> None:
         while True:
@@ -123,6 +127,8 @@ class Telemetry:
                 return
             if self.metrics is not None:
                 self.metrics(event)
+            if self.tracing is not None:
+                self.tracing(event)
             if isinstance(event, Refused) and (limit := self._failed.get(type(event.error))):
                 left_out = limit.admit(at)
                 if left_out is not None:
@@ -218,6 +224,7 @@ def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
         "waiting_sec": round((ended if started is None else started) - call.accepted_at, 6),
         "running_sec": None if started is None else round(ended - started, 6),
         **({} if call.cache is None else {"cache": call.cache}),
+        **({} if call.spans is None else call.spans.fields),
         **more,
     }
     _write(at, fields, error)

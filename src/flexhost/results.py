@@ -21,6 +21,7 @@ from flexhost.failures import failure
 from flexhost.joined import Joined
 from flexhost.kept import Kept, Opened
 from flexhost.retained import Retained
+from flexhost.spans import UNTRACED, ReadSpans
 
 # Seconds between two looks at everything that is kept.
 EXPIRE_EVERY = 1.0
@@ -58,6 +59,7 @@ class Reading:
             self.table, self.size, self._close_table = data
             self._tables = _chunks(data.table)
         self.to_the_end = results.after_read is not None
+        self.spans: ReadSpans | None = None
         self._results = results
         self._cut = cut
         self._opened = results.clock()
@@ -77,7 +79,8 @@ class Reading:
                 raise self._error
             context = running.set(self.call)
             try:
-                table = next(self._tables)
+                with UNTRACED if self.spans is None else self.spans.current():
+                    table = next(self._tables)
             finally:
                 running.reset(context)
         except StopIteration:
@@ -130,6 +133,8 @@ class Reading:
                     self._results.was_read(self.call)
         finally:
             running.reset(context)
+        if self.spans is not None:
+            self.spans.end(self._rows, self._bytes, self._error)
         self._results.emit(
             ReadEnded(
                 call=self.call,
@@ -229,6 +234,8 @@ class Results:
             if isinstance(opened, Opened):
                 opened.close()
             raise
+        if call.spans is not None:
+            reading.spans = call.spans.reading()
         return reading
 
     def _begin(self, reading: Reading, *, once: bool) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from flexhost.frontends.http import HttpFrontend, Page
     from flexhost.frontends.listener import Listener, Make
     from flexhost.metrics import Metrics
+    from flexhost.tracing import Tracing
 
 _logger = logging.getLogger("flexhost")
 
@@ -52,7 +53,7 @@ def serve(loaded: Loaded) -> NoReturn:
     A second signal ends it with status 1. Raises StartError.
     """
     telemetry = Telemetry(_metrics(loaded.settings.server))
-    logs.write_later(telemetry.later)
+    telemetry.tracing = _tracing(loaded.settings.server)
     signals = _Signals(loaded.settings.server.drain_sec, telemetry)
     try:
         _serve(loaded, signals, telemetry)
@@ -91,6 +92,7 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         share_of=share_by(wanted.fair_queue_by) if wanted.fair_queue_by else None,
         stall=wanted.stream_stall_sec,
         trim_every=wanted.malloc_trim_interval_sec,
+        tracer=telemetry.tracing,
     )
     signals.at_once = results.retained.close  # or files would stay until the next start
     with contextlib.closing(host):
@@ -109,6 +111,7 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
             cut_off=wanted.stream_stall_sec > 0,
             error_detail=wanted.error_detail,
             authentication=authentication,
+            tracer=telemetry.tracing,
         )
         listen = wanted.listen_host, wanted.listen_port
         frontend = _listener(make, wanted, health) if wanted.use_tls else make(listen)
@@ -123,6 +126,7 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
                 )
             functions = registry.load(loaded.settings.flexfun.functions, context)
             signals.loaded = True
+            logs.write_later(telemetry.later)  # until now each at once, for a start may fail
             host.open(functions)
             _logger.info(
                 "serving %s on %s:%s, advertised as %s",
@@ -178,6 +182,22 @@ def _metrics(wanted: Server) -> Metrics | None:
     from flexhost.metrics import Metrics  # costs 20 ms of start-up where nobody asks for them
 
     return Metrics()
+
+
+def _tracing(wanted: Server) -> Tracing | None:
+    """Raises SettingsError."""
+    if not wanted.traces:
+        if wanted.otel_exporter_type != "none":
+            _logger.warning(
+                "nothing is traced: otel_exporter_type is %r, and otel_service_name is not set",
+                wanted.otel_exporter_type,
+            )
+        return None
+    from flexhost import tracing  # costs 60 ms, and is not needed otherwise
+
+    made = tracing.tracer(wanted)
+    logs.JsonLines.trace_fields = made.fields
+    return made
 
 
 def _http(

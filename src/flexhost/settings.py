@@ -26,7 +26,6 @@ from flexhost.kinds import (
     HostName,
     KeysAt,
     LogKey,
-    Mapping,
     Method,
     Milliseconds,
     Names,
@@ -36,6 +35,7 @@ from flexhost.kinds import (
     Seconds,
     Text,
     TokenList,
+    TraceKeys,
 )
 from flexhost.sources import SECRETS, Value
 from flexhost.tokens import Tokens
@@ -82,12 +82,16 @@ class Server:
     metrics_port: Port = 17101
     malloc_trim_interval_sec: Seconds = 30.0
     log_event_key_name: LogKey = "event"
-    log_trace_keys: Mapping = field(default_factory=dict)
+    log_trace_keys: TraceKeys = field(default_factory=dict)
     otel_exporter_type: Exporter = "none"
     otel_service_name: Text | None = None
     otel_service_namespace: Text | None = None
     otel_service_instance_id: Text | None = None
     otel_extract_context: Flag = False
+
+    @property
+    def traces(self) -> bool:
+        return self.otel_exporter_type != "none" and self.otel_service_name is not None
 
     @property
     def authenticates(self) -> bool:
@@ -153,17 +157,6 @@ _SECTIONS: dict[str, type[Any]] = {
     "flexfun": Flexfun,
     "enumerated_tokens": EnumeratedTokens,
     "jwt": Jwt,
-}
-
-# A setting that asks for what is not there ends the start: the host would be open that was told to
-# be closed, or mute that was told to speak.
-_NOT_SERVED = {
-    "otel_exporter_type": "tracing",
-    "otel_service_name": "tracing",
-    "otel_service_namespace": "tracing",
-    "otel_service_instance_id": "tracing",
-    "otel_extract_context": "tracing",
-    "log_trace_keys": "tracing",
 }
 
 
@@ -235,8 +228,6 @@ def _checked(key: str, given: Value, hint: Any) -> Any:
         raise SettingsError(
             f"{given.source}: [{given.section}] {key} {problem}, expected {expected}"
         ) from None
-    if key in _NOT_SERVED and value not in (None, False, "none", {}):
-        raise _not_served(key, given, _NOT_SERVED[key])
     return value
 
 
@@ -250,10 +241,3 @@ def _expected(hint: Any) -> str:
         for meta in getattr(part, "__metadata__", ()):
             return str(meta.description)
     raise TypeError(f"{hint} has no description")
-
-
-def _not_served(key: str, given: Value, what: str) -> SettingsError:
-    return SettingsError(
-        f"{given.source}: [{given.section}] {key} asks for {what}, "
-        "which this version does not serve yet"
-    )

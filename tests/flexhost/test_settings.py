@@ -186,20 +186,6 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path):
         load([str(tmp_path / "missing.toml")])
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[server]\notel_exporter_type = 'otlp-grpc'",
-        "[server]\notel_service_namespace = 'n'",
-    ],
-)
-def test_what_this_version_does_not_serve_is_not_passed_over(given, text):
-    with pytest.raises(SettingsError, match="which this version does not serve yet") as error:
-        given(text)
-
-    assert "secret" not in str(error.value)
-
-
 CERTIFICATE = "tls_certificate = 'c'\n"
 KEY = "tls_private_key = 'k'\n"
 ROOT_CERTIFICATE = "tls_root_certificate = 'r'\n"
@@ -251,8 +237,13 @@ def test_a_wrong_private_key_is_not_shown(given, value):
     assert "s3cret" not in str(error.value)
 
 
-def test_a_setting_that_switches_off_what_is_not_served_is_fine(given):
-    given("[server]\nuse_tls = false\nauthentication_method = 'none'\notel_exporter_type = 'none'")
+@pytest.mark.parametrize(
+    "text", ["{trace = 't'}", "{trace_id = 'level'}", "{span_id = 1}", "{trace_id = ''}", "'t'"]
+)
+def test_the_keys_of_a_trace_are_names_for_its_three_ids(given, text):
+    expected = "a table of names for trace_id, span_id and parent_span_id"
+    with pytest.raises(SettingsError, match=f"log_trace_keys is .*, expected {expected}"):
+        given(f"[server]\nlog_trace_keys = {text}")
 
 
 def test_the_files_of_the_template_are_right():

@@ -36,7 +36,6 @@ UNKNOWN = "listen_host = 'no.such.host.invalid'"
         ("authentication_method = 'token'", 2, "has neither tokens nor entries: nobody could call"),
         (NO_FILE, 2, "cannot read the file /no/such of tokens: No such file or directory"),
         (UNKNOWN, 2, "others may reach, and nobody is asked for a token or a certificate: set au"),
-        ("otel_exporter_type = 'console'", 2, "otel_exporter_type asks for tracing, which this v"),
         (
             "use_tls = true",
             2,

@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from flexhost.frontends.address import advertised, try_to_bind, uri
 from flexhost.frontends.flight_admission import NAME, Admission
 from flexhost.frontends.flight_streams import Slots, stream
 from flexhost.host import Host
+from flexhost.spans import UNTRACED, Tracer
 
 if TYPE_CHECKING:
     from flexhost.certificates import Certificates
@@ -42,6 +43,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     cut_off:        whether readers that stall may be cut off: tables go out piece by piece then.
     error_detail:   whether the text of a function's exception reaches the client.
     authentication: without one anyone may call.
+    tracer:         for spans of requests.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         cut_off: bool = False,
         error_detail: bool = True,
         authentication: Authentication | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Raises StartError that names the address and the cause."""
         # GetSchema cannot carry a coded error: pyarrow sends the text with its traceback
@@ -68,8 +71,11 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._cut_off = cut_off
         self._error_detail = error_detail
         self._tokens = authentication is not None
+        self._tracer = tracer
         self._mutual = certificates is not None and certificates.root is not None
-        self._admission = Admission(host, rpcs, self.errors, authentication)
+        self._admission = Admission(
+            host, rpcs, self.errors, authentication, always=tracer is not None
+        )
         scheme = "grpc" if certificates is None else "grpc+tls"
         advertised(scheme, advertise[0], advertise[1] or 1)  # is it one?
         try_to_bind(*listen)
@@ -88,7 +94,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
         caller = self._caller(context, "ListFlights")
-        with self.errors("ListFlights", caller=caller.name), self._rpcs:
+        with self._request("ListFlights", context, caller):
             return iter([wire.describe(one) for one in self._host.functions.of(caller)])
 
     def get_schema(
@@ -96,7 +102,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     ) -> fl.SchemaResult:
         caller = self._caller(context, "GetSchema")
         try:
-            with self.errors("GetSchema", caller=caller.name), self._rpcs:
+            with self._request("GetSchema", context, caller):
                 command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
                 return fl.SchemaResult(self._host.functions.get(name, caller).schema)
@@ -108,7 +114,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     ) -> fl.FlightInfo:
         caller = self._caller(context, "GetFlightInfo")
         headers = context.get_middleware(NAME).headers
-        with self.errors("GetFlightInfo", caller=caller.name), self._rpcs:
+        with self._request("GetFlightInfo", context, caller):
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
             if verb := wire.decode_poll(command):
@@ -127,10 +133,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         caller = self._caller(context, "DoGet")
         with self.errors("DoGet", caller=caller.name):
             call_id = wire.decode_ticket(ticket)
+            call = self._host.find(call_id, caller) if self._tracer else None
             cut = functools.partial(connections.cut, context.peer()) if self._cut_off else None
             self._rpcs.enter()  # until the stream is dropped
             try:
-                reading = self._host.read(call_id, cut, caller=caller)
+                with self._traced("DoGet", context, call):
+                    reading = self._host.read(call_id, cut, caller=caller)
             except BaseException:
                 self._rpcs.leave()
                 raise
@@ -140,12 +148,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
         caller = self._caller(context, "ListActions")
-        with self.errors("ListActions", caller=caller.name), self._rpcs:
+        with self._request("ListActions", context, caller):
             return list(wire.ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
         caller = self._caller(context, "DoAction")
-        with self.errors("DoAction", caller=caller.name), self._rpcs:
+        with self._request("DoAction", context, caller):
             name, parameters = wire.decode_invalidate(action, self._command)
             invalidated = self._host.invalidate(name, parameters, caller=caller)
             return iter([wire.encode_invalidated(invalidated)])
@@ -212,6 +220,22 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return ANYONE
         with self.errors(request):
             return tls.caller_of(context)
+
+    @contextmanager
+    def _request(
+        self, request: str, context: fl.ServerCallContext, caller: Caller
+    ) -> Iterator[None]:
+        """A request is answered inside: within the bound of requests, its errors told."""
+        with self.errors(request, caller=caller.name), self._traced(request, context), self._rpcs:
+            yield
+
+    def _traced(
+        self, request: str, context: fl.ServerCallContext, call: Call | None = None
+    ) -> AbstractContextManager[None]:
+        """call: see `Tracer.request`."""
+        if self._tracer is None:
+            return UNTRACED
+        return self._tracer.request(request, context.get_middleware(NAME).headers, call)
 
     def _known(self, verb: bytes, call_id: str, caller: Caller) -> Call:
         """The call that a poll is about. A cancel is done, and answered, here."""

@@ -48,11 +48,15 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         rpcs: Slots,
         errors: AsFlightErrors,
         authentication: Authentication | None,
+        *,
+        always: bool = False,
     ) -> None:
+        """always: every request gets an `Admitted`."""
         self._host = host
         self._rpcs = rpcs
         self._errors = errors
         self._authentication = authentication
+        self._always = always
         self._refusal = _Refusal(rpcs.busy)
 
     def start_call(self, info: fl.CallInfo, headers: Headers) -> Admitted | None:
@@ -60,7 +64,8 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         method = info.method
         if self._authentication is None:
             self._refuse_early(method, headers, ANYONE)
-            return Admitted(ANYONE, headers) if method is fl.FlightMethod.GET_FLIGHT_INFO else None
+            needed = self._always or method is fl.FlightMethod.GET_FLIGHT_INFO
+            return Admitted(ANYONE, headers) if needed else None
         with self._errors(_NAMES.get(method, method.name)):
             caller = self._authentication.caller(info, headers, self._rpcs)
         self._refuse_early(method, headers, caller)

@@ -1,0 +1,302 @@
+"""Spans, as a receiver of OpenTelemetry gets them from a host in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pyarrow.flight as fl
+import pytest
+from collector import attributes, over_grpc, over_http
+from support import LONG, NUMBERS, ROOT, Client, command, process
+
+TRACED = """
+import pyarrow as pa, logging, threading
+from flexhost import FlexFun, CachePolicy
+from opentelemetry import trace
+
+SCHEMA = pa.schema([("n", pa.int64())])
+tracer = trace.get_tracer("mine")
+
+class Numbers(FlexFun):
+    Name = "numbers"
+    Schema = SCHEMA
+
+    def call(self, parameters, columns, headers):
+        with tracer.start_as_current_span("child"):
+            logging.getLogger("mine").info("within")
+        if parameters.get("fail"):
+            raise RuntimeError("lost the database of postgresql://ann:s3cret@db")
+        return pa.table({"n": [1, 2]}, schema=SCHEMA)
+
+class Streamed(FlexFun):
+    Name = "streamed"
+    Schema = SCHEMA
+
+    def call(self, parameters, columns, headers):
+        def batches():
+            with tracer.start_as_current_span("batch"):
+                pass
+            yield pa.record_batch({"n": [1]}, schema=SCHEMA)
+            if parameters.get("fail"):
+                raise RuntimeError("half way")
+        return pa.RecordBatchReader.from_batches(SCHEMA, batches())
+
+class Cached(Numbers):
+    Name = "cached"
+    Cache = CachePolicy(ttl_sec=60)
+
+class Slow(FlexFun):
+    Name = "slow"
+    Schema = SCHEMA
+
+    def call(self, parameters, columns, headers):
+        threading.Event().wait(5)
+"""
+
+# The exporter sends at once, or each test would wait for its interval.
+AT_ONCE = {"OTEL_BSP_SCHEDULE_DELAY": "20"}
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@contextmanager
+def traced(folder, settings="", *, kind="otlp-http", receiver=over_http, **more):
+    """A traced host's client, what received its spans, and its process."""
+    named = f"otel_exporter_type = '{kind}'\notel_service_name = 'tests'\n{settings}"
+    with receiver() as collector:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_ZIPKIN_ENDPOINT": f"{collector.url}/api/v2/spans",
+            **AT_ONCE,
+            **{f"GOODDATA_FLIGHT_FLEXFUN__{key}": value for key, value in more.items()},
+        }
+        with process(folder, TRACED, named, **variables) as host:
+            yield Client(host.port()), collector, host
+
+
+def inside(inner, outer):
+    """Whether one span lies in the time of another."""
+    return (
+        outer.start_time_unix_nano <= inner.start_time_unix_nano
+        and inner.end_time_unix_nano <= outer.end_time_unix_nano
+    )
+
+
+@pytest.mark.parametrize(("kind", "receiver"), [("otlp-http", over_http), ("otlp-grpc", over_grpc)])
+def test_a_call_has_spans_for_its_requests_the_wait_the_function_and_the_stream(
+    tmp_path, kind, receiver
+):
+    with traced(tmp_path, kind=kind, receiver=receiver) as (client, collector, _):
+        client.call()
+        request, read = collector.span("GetFlightInfo"), collector.span("DoGet")
+        wait, function, stream, child = map(collector.span, ("wait", "function", "stream", "child"))
+
+    assert request.parent_span_id == b""
+    assert {one.parent_span_id for one in (wait, function, read)} == {request.span_id}
+    assert (child.parent_span_id, stream.parent_span_id) == (function.span_id, read.span_id)
+    assert len({one.trace_id for one in (request, read, wait, function, stream, child)}) == 1
+    assert all((inside(wait, request), inside(child, function), inside(stream, read)))
+    assert wait.end_time_unix_nano <= function.end_time_unix_nano
+
+
+def test_spans_say_what_they_are_about(tmp_path):
+    more = "otel_service_namespace = 'shop'\notel_service_instance_id = 'one'"
+    with traced(tmp_path, more) as (client, collector, _):
+        client.call()
+        function, stream = collector.span("function"), collector.span("stream")
+        request = collector.span("GetFlightInfo")
+
+    assert attributes(function)["flexhost.function"] == "numbers"
+    assert len(attributes(function)["flexhost.call_id"]) == 32
+    assert attributes(stream) == {"flexhost.rows": 2, "flexhost.bytes": 16}
+    assert attributes(request)["rpc.method"] == "GetFlightInfo"
+    assert request.kind == request.SPAN_KIND_SERVER
+    resource = collector.resources[0]
+    assert resource["service.name"] == "tests"
+    assert (resource["service.namespace"], resource["service.instance.id"]) == ("shop", "one")
+
+
+def test_a_failure_is_the_status_of_the_spans_it_went_through(tmp_path):
+    with traced(tmp_path) as (client, collector, _):
+        with pytest.raises(fl.FlightServerError):
+            client.call(fail=True)
+        request, function, child = map(collector.span, ("GetFlightInfo", "function", "child"))
+
+    for span, kind in ((request, "COMMAND_FAILED"), (function, "RuntimeError")):
+        assert span.status.code == span.status.STATUS_CODE_ERROR
+        assert attributes(span)["error.type"] == kind
+        assert "lost the database" in span.status.message
+        assert "s3cret" not in span.status.message
+    assert child.status.code == child.status.STATUS_CODE_UNSET
+
+
+def test_a_stream_that_fails_half_way_is_an_error_of_its_spans(tmp_path):
+    with traced(tmp_path) as (client, collector, _):
+        with pytest.raises(fl.FlightServerError, match="half way"):
+            client.call("streamed", fail=True)
+        batch, stream, read = map(collector.span, ("batch", "stream", "DoGet"))
+
+    assert batch.parent_span_id == stream.span_id
+    for span in (stream, read):
+        assert span.status.code == span.status.STATUS_CODE_ERROR
+        assert attributes(span)["error.type"] == "COMMAND_FAILED"
+
+
+def test_a_request_that_is_refused_has_a_span_with_its_code(tmp_path):
+    with traced(tmp_path) as (client, collector, _):
+        with pytest.raises(fl.FlightServerError):
+            client.call("unknown")
+        with pytest.raises(fl.FlightServerError):
+            client.read(fl.Ticket(b'{"task_id": "x"}'))
+        info, read = collector.span("GetFlightInfo"), collector.span("DoGet")
+
+    assert attributes(info)["error.type"] == "BAD_ARGUMENT"
+    assert attributes(read)["error.type"] == "INVALID_TICKET"
+
+
+def test_a_call_past_its_deadline_is_an_error_of_its_request(tmp_path):
+    with traced(tmp_path, CALL_DEADLINE_MS="300") as (client, collector, _):
+        with pytest.raises(fl.FlightTimedOutError):
+            client.call("slow")
+        request = collector.span("GetFlightInfo")
+
+    assert attributes(request)["error.type"] == "TIMEOUT"
+
+
+def test_a_poll_that_is_not_ready_yet_is_no_error(tmp_path):
+    with traced(tmp_path, POLLING_INTERVAL_MS="50") as (client, collector, _):
+        with pytest.raises(fl.FlightTimedOutError):
+            client.info(command("slow"), {"x-quiver-pollable": "1"})
+        request = collector.span("GetFlightInfo")
+
+    assert request.status.code == request.status.STATUS_CODE_UNSET
+
+
+def test_calls_that_share_a_run_have_one_function_span(tmp_path):
+    with traced(tmp_path) as (client, collector, host):
+        client.call("cached")
+        client.call("cached")
+        first, second = collector.span("GetFlightInfo"), collector.span("GetFlightInfo")
+        host.process.terminate()
+        host.ended()
+        rest = [collector.came.get().name for _ in range(collector.came.qsize())]
+        names = [span.name for span in collector.spans] + rest
+
+    assert first.trace_id != second.trace_id
+    assert (names.count("function"), names.count("wait")) == (1, 1)
+
+
+@pytest.mark.parametrize("extract", ["true", "false"])
+def test_the_callers_trace_is_continued_where_that_is_wanted(tmp_path, extract):
+    with traced(tmp_path, f"otel_extract_context = {extract}") as (client, collector, _):
+        client.headers = [("traceparent", PARENT)]
+        client.call()
+        for name in ("GetFlightInfo", "DoGet"):
+            span = collector.span(name)
+            goes_on = span.trace_id.hex() == PARENT.split("-")[1]
+            assert goes_on == (extract == "true")
+            assert (span.parent_span_id.hex() == PARENT.split("-")[2]) == goes_on
+
+
+def test_log_lines_of_a_call_have_its_trace(tmp_path):
+    with traced(tmp_path, "log_trace_keys = {trace_id = 'traceId'}") as (client, collector, host):
+        client.call()
+        request, child = collector.span("GetFlightInfo"), collector.span("child")
+        within, call = (json.loads(host.line(r"^\{.*\}$")[0]) for _ in range(2))
+
+    assert within["traceId"] == call["traceId"] == request.trace_id.hex()
+    assert (within["event"], within["span_id"]) == ("within", child.span_id.hex())
+    assert within["parent_span_id"] == child.parent_span_id.hex()
+    assert (call["logger"], call["span_id"]) == ("flexhost.calls", request.span_id.hex())
+
+
+def test_spans_that_wait_to_be_sent_are_sent_when_the_host_stops(tmp_path, monkeypatch):
+    monkeypatch.setitem(AT_ONCE, "OTEL_BSP_SCHEDULE_DELAY", "600000")
+    with traced(tmp_path) as (client, collector, host):
+        client.call()
+        host.process.terminate()
+        assert host.ended()[0] == 0
+        assert collector.span("function")
+
+
+def test_a_receiver_that_is_away_costs_no_call_and_holds_up_no_stop(tmp_path):
+    settings = "otel_exporter_type = 'otlp-http'\notel_service_name = 'tests'"
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", **AT_ONCE}
+    with process(tmp_path, NUMBERS, settings, **away) as host:
+        assert Client(host.port()).call().num_rows == 3
+        host.process.terminate()
+        assert host.ended()[0] == 0
+
+
+def test_zipkin_gets_spans(tmp_path):
+    with traced(tmp_path, kind="zipkin") as (client, collector, _):
+        client.call()
+        came = [collector.came.get(timeout=LONG) for _ in range(6)]
+        spans = {span["name"]: span for span in came}
+
+    assert spans["function"]["localEndpoint"]["serviceName"] == "tests"
+    assert spans["function"]["parentId"] == spans["GetFlightInfo"]["id"]
+
+
+def test_the_console_gets_spans(tmp_path):
+    (tmp_path / "my_functions.py").write_text(NUMBERS)
+    config = tmp_path / "host.toml"
+    config.write_text(
+        "[flexfun]\nfunctions = ['my_functions']\n[server]\nlisten_port = 0\n"
+        "otel_exporter_type = 'console'\notel_service_name = 'tests'\n"
+    )
+    code = (
+        "import sys, threading; from support import Client, Process; from pathlib import Path\n"
+        "host = Process([Path(sys.argv[1])], [], {})\n"
+        "Client(host.port()).call(); host.process.terminate(); print(host.ended()[0])"
+    )
+    written = subprocess.run(
+        [sys.executable, "-c", code, str(config)],
+        env={"PYTHONPATH": f"{ROOT / 'tests' / 'flexhost'}:{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+        timeout=2 * LONG,
+        check=True,
+    )
+
+    names = set(re.findall(r'"name": "(\w+)"', written.stdout))
+    assert names == {"GetFlightInfo", "wait", "function", "DoGet", "stream"}
+    assert written.stdout.splitlines()[-1] == "0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "traces"),
+    [("otel_exporter_type = 'console'", "otel_service_name is not set"), ("", None)],
+)
+def test_without_a_type_and_a_name_nothing_is_traced_nor_loaded(tmp_path, settings, traces):
+    module = NUMBERS + "\nimport sys\nLOADED = [m for m in sys.modules if 'opentelemetry' in m]\n"
+    module += "assert not LOADED, LOADED\n"
+    with process(tmp_path, module, settings) as host:
+        if traces:
+            host.line(traces)
+        Client(host.port()).call()
+        line = json.loads(host.line(r"^\{.*flexhost\.calls.*\}$")[0])
+
+    assert "trace_id" not in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "told"),
+    [
+        ("otlp-http", "opentelemetry.exporter", "opentelemetry-exporter-otlp-proto-http"),
+        ("zipkin", "opentelemetry.exporter", "opentelemetry-exporter-zipkin-json"),
+        ("console", "opentelemetry", "tracing needs opentelemetry-sdk"),
+    ],
+)
+def test_a_package_that_is_missing_ends_the_start(tmp_path, kind, missing, told):
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\n")
+    settings = f"otel_exporter_type = '{kind}'\notel_service_name = 'tests'"
+    with process(tmp_path, NUMBERS, settings) as host:
+        status, written = host.ended()
+
+    assert status == 2
+    assert told in written
+    assert "extra [" in written
