@@ -408,7 +408,7 @@ class Logging(Numbers):
 
     @staticmethod
     def on_load(ctx):
-        logging.root.handlers[0]._handlers.append(Stuck())
+        logging.root.addHandler(Stuck())
 
 class Stuck(logging.Handler):
     def emit(self, record):
