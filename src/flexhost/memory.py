@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from flexhost import control_groups
+
 
 def give_back() -> None:
     """malloc_trim alone does nothing for Arrow's default pool (measured: 1,110 → 1,107 MB, and
@@ -58,28 +60,15 @@ def _limits() -> Iterator[int]:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         yield limit
-    with contextlib.suppress(OSError):  # no Linux
-        yield from limits_of_groups(Path("/proc/self/cgroup").read_text())
+    yield from limits_of_groups(control_groups.own())
 
 
-def limits_of_groups(groups: str, root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+def limits_of_groups(groups: str, root: Path = control_groups.ROOT) -> Iterator[int]:
     """groups: of a process, as the kernel writes them."""
-    for line in groups.splitlines():
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            yield from _limits_of(root, group, "memory.max")
-        elif "memory" in controllers.split(","):
-            yield from _limits_of(root / "memory", group, "memory.limit_in_bytes")
-
-
-def _limits_of(root: Path, group: str, file: str) -> Iterator[int]:
-    """Of a group and all above it. Inside of a container its own may be the root."""
-    folder = root / group.lstrip("/")
-    for above in (folder, *folder.parents):
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
-            yield int((above / file).read_text())
-        if above == root:
-            return
+    files = "memory.max", "memory", "memory.limit_in_bytes"
+    for text in control_groups.values(groups, *files, root):
+        with contextlib.suppress(ValueError):  # "max"
+            yield int(text)
 
 
 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import functools
 import logging
@@ -15,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import logs, memory, registry, verification
+from flexhost import capacity, logs, memory, registry, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
@@ -63,8 +64,23 @@ def serve(loaded: Loaded) -> NoReturn:
     leave(0)
 
 
+def within_limit(wanted: Server, limit: int | None) -> Server:
+    """The settings, with no more threads than there may be."""
+    asked = capacity.Threads(wanted.task_threads, wanted.max_streams, wanted.max_rpcs)
+    calls, reads, requests = granted = capacity.within(asked, limit)
+    if granted == asked:
+        return wanted
+    _logger.warning(
+        "[server] %s threads may be started here (pids.max): task_threads is %s, max_streams %s "
+        "and max_rpcs %s",
+        *(limit, *granted),
+    )
+    return dataclasses.replace(wanted, task_threads=calls, max_streams=reads, max_rpcs=requests)
+
+
 def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
-    wanted = loaded.settings.server
+    wanted = within_limit(loaded.settings.server, capacity.threads())
+    capacity.bound_pools(capacity.processors())
     if wanted.stream_stall_sec and not connections.AVAILABLE:
         raise SettingsError("[server] stream_stall_sec needs /proc/self/fd, which is not here")
     metrics = telemetry.metrics

@@ -65,17 +65,14 @@ class Spool:
         self._files: dict[Buffers, File] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._parent = parent or Path(tempfile.gettempdir())
+        self._parent = parent or _temporary()
         self._locked: int | None
         try:
             self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sweep(self._parent)
             self.folder, self._locked = _make(self._parent)
         except OSError as error:
-            raise SettingsError(
-                "[server] result_spool_dir: no folder for results can be made in "
-                f"{self._parent}: {error.strerror}; name another, or set result_spool_bytes to 0"
-            ) from None
+            raise _unusable(str(self._parent), error) from None
 
     @property
     def warning(self) -> str | None:
@@ -201,6 +198,22 @@ class _Compared(io.RawIOBase):
         if not self._there.read_buffer(written.size).equals(written):
             raise _DiffersError
         return int(written.size)
+
+
+def _temporary() -> Path:
+    """The system's place for temporary files, which is found by writing there. Raises
+    SettingsError."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise _unusable("a place for temporary files", error) from None
+
+
+def _unusable(place: str, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"[server] result_spool_dir: no folder for results can be made in {place}: "
+        f"{error.strerror}; name another, or set result_spool_bytes to 0"
+    )
 
 
 def _create(path: Path) -> None:

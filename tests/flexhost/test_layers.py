@@ -20,7 +20,7 @@ LAYERS = [
     [
         "function",
         "events",
-        "memory",
+        "control_groups",
         "ids",
         "batches",
         "affinity",
@@ -30,7 +30,7 @@ LAYERS = [
         "modules",
         "ticker",
     ],
-    ["shares", "failures", "footprint", "source", "spans"],
+    ["memory", "capacity", "shares", "failures", "footprint", "source", "spans"],
     ["contract", "spool"],
     ["kept"],
     ["retained"],

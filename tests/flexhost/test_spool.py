@@ -172,6 +172,23 @@ def test_a_disk_that_is_full_leaves_no_file(tmp_path):
     assert spool.folder.exists()
 
 
+def test_temporary_folders_that_are_all_full_are_told_with_the_setting():
+    code = (  # a process of its own, whose files may have nothing
+        "import resource, signal\n"
+        "from flexhost.spool import Spool\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try:\n"
+        "    Spool(1 << 20)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    wrote = [sys.executable, "-c", code]
+    told = subprocess.run(wrote, capture_output=True, text=True, cwd=ROOT / "src", check=True)
+
+    assert told.stdout.startswith("SettingsError [server] result_spool_dir: no folder for results")
+
+
 def test_closing_removes_the_folder(tmp_path):
     spool = Spool(1 << 20, tmp_path)
     spool.write(TABLE)
