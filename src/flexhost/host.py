@@ -33,7 +33,7 @@ TICK = 0.05
 GRACE = 0.5
 # Seconds that nobody need wait for a call whose caller polls, at the least.
 POLL_PATIENCE = 10.0
-# Seconds that a stopping host waits for results that nobody came to read.
+# Seconds after its last call that a stopping host waits for results that nobody came to read.
 UNREAD = 5.0
 
 
@@ -246,11 +246,12 @@ class Host:
     def drain(self, seconds: float) -> None:
         """Accept no more, let calls and reads finish for `seconds`, then stop what is left."""
         self.stop_accepting()
-        begun = self._clock()
-        while (waited := self._clock() - begun) < seconds:
-            unread = self._results.unread if waited < UNREAD else 0
-            awaited = any(not call.ended.is_set() for call in self._open)
-            if not (awaited or self._results.open or unread):
+        begun = awaited = self._clock()
+        while (now := self._clock()) - begun < seconds:
+            if any(not call.ended.is_set() for call in self._open):
+                awaited = now
+            unread = self._results.unread if now - awaited < UNREAD else 0
+            if not (awaited == now or self._results.open or unread):
                 return
             self._closed.wait(TICK / 2)
         text = "this host was stopped before the end"

@@ -46,6 +46,9 @@ _logger = logging.getLogger("flexhost")
 
 # Seconds for what should take none once everything ended: closing listeners, leaving the process.
 _LAST = 1.0
+# Seconds for who connected at the last moment to be told to go elsewhere: gRPC tells those whose
+# request arrives in its shutdown CANCELLED, after which no client tries again (measured).
+_FAREWELL = 0.2
 
 
 def serve(loaded: Loaded) -> NoReturn:
@@ -157,6 +160,8 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
                 f"stopping within {wanted.drain_sec:g} s; a second signal ends it at once"
             )
             host.drain(wanted.drain_sec)
+            connections.stop_listening(frontend.port)
+            threading.Event().wait(_FAREWELL)
         finally:
             ended = frontend.stop(_LAST)
             if http is not None:

@@ -25,7 +25,7 @@ from flexhost.errors import (
     UnknownFunction,
 )
 from flexhost.executors.threads import Threads
-from flexhost.host import Host
+from flexhost.host import UNREAD, Host
 from flexhost.registry import Registry, describe
 from flexhost.results import Results
 from flexhost.waiters import EVERY, Waiters
@@ -43,7 +43,7 @@ def closing():
 
 @pytest.fixture
 def hosting(closing):
-    def make(*calls, threads=1, waiting=4, deadline=60.0):
+    def make(*calls, threads=1, waiting=4, deadline=60.0, **options):
         closers = Closers(1)
         results = Results(60.0, closers, lambda event: None)
         host = Host(
@@ -52,6 +52,7 @@ def hosting(closing):
             closers,
             deadline=deadline,
             emit=lambda event: None,
+            **options,
         )
         names = ["first", "second"]
         host.open(Registry([describe(function(c, n)) for c, n in zip(calls, names, strict=False)]))
@@ -253,6 +254,33 @@ def test_a_host_with_nothing_to_do_drains_at_once(hosting):
     assert not host.ready
     with pytest.raises(ShuttingDown):
         host.submit("first", {}, None, {})
+
+
+def test_the_result_of_a_call_that_ends_late_in_a_drain_can_still_be_read(hosting):
+    go, now, looks = threading.Event(), [0.0], []
+
+    def clock():
+        looks.append(threading.current_thread())
+        return now[0]
+
+    def look_twice(drain):
+        seen = looks.count(drain)
+        until(lambda: looks.count(drain) > seen + 1)
+
+    host = hosting(lambda *_: go.wait(LONG) and TABLE, clock=clock, deadline=1e6)
+    call = host.submit("first", {}, None, {})
+    drain = threading.Thread(target=host.drain, args=[1000.0])
+    drain.start()
+    now[0] = 100.0
+    look_twice(drain)  # the call is at work
+    go.set()
+    call.ended.wait(LONG)
+    look_twice(drain)
+
+    assert drain.is_alive()
+    now[0] += UNREAD
+    drain.join(LONG)
+    assert not drain.is_alive()
 
 
 def test_draining_waits_for_calls_and_for_reads(hosting):

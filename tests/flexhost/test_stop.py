@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support import LONG, NUMBERS, Client, command, process, until
+from support import LONG, NUMBERS, Client, command, function, process, serving, until
+
+from flexhost.frontends import connections
 
 SLOW = (
     NUMBERS
@@ -88,6 +92,16 @@ def test_a_running_call_is_finished_and_its_result_still_given_out(tmp_path):
         status, _ = host.ended()
 
     assert (status, rows) == (0, [3])
+
+
+def test_who_is_connected_is_still_answered_when_nobody_can_connect_any_more():
+    with serving(function(lambda *_: pa.table({"n": [1]}))) as client:
+        client.call()
+        connections.stop_listening(client.port)
+
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", client.port), LONG)
+        assert client.call().num_rows == 1
 
 
 def test_a_call_that_outlives_the_drain_is_told_so(tmp_path):

@@ -1,10 +1,11 @@
-"""Breaks a connection of this process from the inside. Linux only."""
+"""Breaks connections of this process from the inside, and stops new ones. Linux only."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,22 +23,40 @@ def cut(peer: str) -> bool:
     address = unquote(peer).partition(":")[2]
     host, _, port = address.rpartition(":")
     wanted = (host.strip("[]"), int(port or 0))
+    for connection in _sockets():
+        if _other_end(connection) == wanted:
+            with contextlib.suppress(OSError):  # it may have gone meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+            return True
+    return False
+
+
+def stop_listening(port: int) -> None:
+    """Let nobody connect any more; connections go on. Does nothing where it is not AVAILABLE."""
+    if not AVAILABLE:
+        return
+    for one in _sockets():
+        with contextlib.suppress(OSError):
+            listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            address = one.getsockname()
+            if listens and isinstance(address, tuple) and address[1] == port:
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """Those of this process, each while it is looked at."""
     for entry in _DESCRIPTORS.iterdir():
         try:
             descriptor = os.dup(int(entry.name))  # of which the socket object is the owner
         except OSError:
             continue
         try:
-            connection = socket.socket(fileno=descriptor)
+            found = socket.socket(fileno=descriptor)
         except OSError:
             os.close(descriptor)
             continue
-        with connection:
-            if _other_end(connection) == wanted:
-                with contextlib.suppress(OSError):  # it may have gone meanwhile
-                    connection.shutdown(socket.SHUT_RDWR)
-                return True
-    return False
+        with found:
+            yield found
 
 
 def _other_end(connection: socket.socket) -> tuple[str, int] | None:
