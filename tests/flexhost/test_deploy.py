@@ -1,0 +1,126 @@
+"""What deploy/ holds: it is what Kubernetes and systemd understand, and fits the host."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from support import ROOT
+
+from flexhost import settings
+from flexhost.settings import Server
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = ("base", "statefulset", "autoscaling")
+VERSIONS = ("1.30", "1.33")
+
+kubectl = pytest.mark.skipif(
+    shutil.which("kubectl") is None,
+    reason="needs kubectl 1.22 or newer: https://kubernetes.io/docs/tasks/tools/",
+)
+
+
+def built(overlay: str) -> dict[tuple[str, str], Any]:
+    """The resources of an overlay, by kind and name."""
+    made = subprocess.run(
+        ["kubectl", "kustomize", str(KUBERNETES / overlay)], capture_output=True, check=True
+    )
+    resources = list(yaml.safe_load_all(made.stdout))
+    return {(one["kind"], one["metadata"]["name"]): one for one in resources}
+
+
+def pod(resources: dict[tuple[str, str], Any]) -> Any:
+    [one] = [one for one in resources.values() if one["kind"] in ("Deployment", "StatefulSet")]
+    return one["spec"]["template"]
+
+
+@kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kustomize_makes_of_each_overlay_what_the_schemas_of_kubernetes_allow(overlay, version):
+    for resource in built(overlay).values():
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+@kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_variables_of_a_pod_are_settings_of_the_host(overlay, tmp_path, monkeypatch):
+    [container] = pod(built(overlay))["spec"]["containers"]
+    known: dict[str, str] = {}
+    for one in container["env"]:
+        value = re.sub(r"\$\((\w+)\)", lambda m: known[m[1]], one.get("value", "x"))
+        known[one["name"]] = value  # Kubernetes replaces only by what stands before
+    for name, value in known.items():
+        if name.startswith("GOODDATA_FLIGHT_"):
+            monkeypatch.setenv(name, value.replace("/run/secrets/flexfun", str(tmp_path)))
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "tokens").write_text("a-token")
+
+    server = settings.load().settings.server
+
+    assert server.use_tls
+    assert server.authentication_method == "token"
+    service = "flexfun" if overlay == "base" else "x.flexfun-pods"
+    assert server.advertise_host == f"{service}.x.svc.cluster.local"
+
+
+@kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_selects_the_pods(overlay):
+    resources = built(overlay)
+    labels = pod(resources)["metadata"]["labels"]
+    found = 0
+    for (kind, _), resource in resources.items():
+        spec = resource["spec"]
+        if kind == "HorizontalPodAutoscaler":
+            continue
+        selector = spec.get("podSelector") or spec["selector"]
+        assert selector.get("matchLabels", selector) == labels, kind
+        found += 1
+
+    assert found >= 4
+
+
+@kubectl
+def test_a_pod_has_longer_to_stop_and_more_disk_than_the_host_takes():
+    spec = pod(built("base"))["spec"]
+    [container] = spec["containers"]
+    _, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    [disk] = [one["emptyDir"] for one in spec["volumes"] if "emptyDir" in one]
+
+    assert spec["terminationGracePeriodSeconds"] >= int(seconds) + Server().drain_sec + 15
+    assert int(disk["sizeLimit"].removesuffix("Gi")) << 30 > Server().result_spool_bytes
+
+
+@kubectl
+def test_a_pod_has_no_rights_that_the_host_does_not_need():
+    template = pod(built("base"))["spec"]
+    [container] = template["containers"]
+    written = [m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")]
+
+    assert template["securityContext"]["runAsNonRoot"]
+    assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert written == re.findall(r"^VOLUME (.+)$", dockerfile, re.MULTILINE)
+    user = template["securityContext"]["runAsUser"], template["securityContext"]["runAsGroup"]
+    assert f"\nUSER {user[0]}:{user[1]}\n" in dockerfile
+
+
+@kubectl
+def test_each_pod_of_the_statefulset_keeps_its_name_while_it_drains():
+    resources = built("statefulset")
+    hosts = resources["StatefulSet", "flexfun"]["spec"]
+    names = resources["Service", hosts["serviceName"]]["spec"]
+
+    assert names["clusterIP"] == "None"
+    assert names["publishNotReadyAddresses"]
