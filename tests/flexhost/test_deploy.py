@@ -124,3 +124,41 @@ def test_each_pod_of_the_statefulset_keeps_its_name_while_it_drains():
 
     assert names["clusterIP"] == "None"
     assert names["publishNotReadyAddresses"]
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="needs systemd: apt-get install systemd"
+)
+def test_the_unit_is_one_that_systemd_takes_and_finds_hardened(tmp_path):
+    unit = tmp_path / "flexfun-host.service"
+    text = (ROOT / "deploy" / "systemd" / unit.name).read_text()
+    unit.write_text(text.replace("/opt/flexfun-host", str(ROOT)))
+
+    for command in (["verify"], ["security", "--offline=true", "--threshold=20"]):
+        done = subprocess.run(
+            ["systemd-analyze", *command, str(unit)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout[-500:]
+
+
+def test_the_unit_gives_the_host_longer_to_stop_than_it_takes_and_one_folder():
+    lines = (ROOT / "deploy" / "systemd" / "flexfun-host.service").read_text().splitlines()
+    unit = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+
+    assert int(unit["TimeoutStopSec"]) >= Server().drain_sec + 15
+    assert f"TMPDIR=/var/lib/{unit['StateDirectory']} " in unit["Environment"]
+    assert "ReadWritePaths" not in unit
+
+
+def test_the_example_of_variables_for_the_unit_are_settings_of_the_host(tmp_path, monkeypatch):
+    text = (ROOT / "deploy" / "systemd" / "environment.example").read_text()
+    (tmp_path / "tokens").write_text("a-token")
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, value = line.split("=", 1)
+            monkeypatch.setenv(name, value.replace("/etc/flexfun", str(tmp_path)))
+
+    server = settings.load().settings.server
+
+    assert server.use_tls
+    assert server.authentication_method == "token"
