@@ -107,7 +107,6 @@ class Image:
 
     @contextmanager
     def started(self, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
-        """What ends it: `signalled`."""
         given = {
             "listen_port": self.port,
             "health_check_port": self.health,
@@ -125,7 +124,7 @@ class Image:
             "PYTHONPATH=/app/src:/run/secrets",
         ]
         user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs"]
-        run = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", START, "sh"]
+        run = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", START, "sh"]
         within = ["env", "-C", "/app", *user, "--bounding-set=-all", *self._entry]
         with self._log.open("wb") as log:
             started = subprocess.Popen(
@@ -136,8 +135,8 @@ class Image:
         try:
             yield started
         finally:
-            started.kill()
-            started.wait()
+            if started.poll() is None:
+                signalled(started, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -146,10 +145,14 @@ def image(tmp_path):
 
 
 def signalled(started, number):
-    """The exit status, after a signal to the host; it is the one child of what started it."""
-    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text()
-    os.kill(int(children), number)
+    """The exit status, after a signal to the host."""
+    os.kill(child(started), number)
     return started.wait(LONG)
+
+
+def child(started):
+    """The host: the one child of what started it."""
+    return int(Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text())
 
 
 def test_it_is_ready_in_less_than_two_seconds_and_is_process_1(image):
@@ -157,8 +160,7 @@ def test_it_is_ready_in_less_than_two_seconds_and_is_process_1(image):
     with image.started() as host:
         until(image.ready)
         took = time.monotonic() - begun
-        child = Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().strip()
-        status = Path(f"/proc/{child}/status").read_text()
+        status = Path(f"/proc/{child(host)}/status").read_text()
 
     assert took < 2, took
     assert (image.user, image.volumes) == (f"{UID}:{UID}", [f"/{STATE}"])
