@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -19,13 +20,22 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("base", "statefulset", "autoscaling")
 VERSIONS = ("1.30", "1.33")
 
+
+def _kustomizes() -> bool:
+    """Whether there is a kubectl, and not one so old that it does not tell of its Kustomize."""
+    if shutil.which("kubectl") is None:
+        return False
+    told = subprocess.run(["kubectl", "version", "--client"], capture_output=True, text=True)
+    return "Kustomize Version" in told.stdout
+
+
 kubectl = pytest.mark.skipif(
-    shutil.which("kubectl") is None,
-    reason="needs kubectl 1.22 or newer: https://kubernetes.io/docs/tasks/tools/",
+    not _kustomizes(),
+    reason="needs kubectl 1.24 or newer: https://kubernetes.io/docs/tasks/tools/",
 )
 
 
-def built(overlay: str) -> dict[tuple[str, str], Any]:
+def built(overlay: str | Path) -> dict[tuple[str, str], Any]:
     """The resources of an overlay, by kind and name."""
     made = subprocess.run(
         ["kubectl", "kustomize", str(KUBERNETES / overlay)], capture_output=True, check=True
@@ -124,6 +134,22 @@ def test_each_pod_of_the_statefulset_keeps_its_name_while_it_drains():
 
     assert names["clusterIP"] == "None"
     assert names["publishNotReadyAddresses"]
+
+
+@kubectl
+def test_the_kustomization_of_the_deployment_page_is_built_beside_the_others(tmp_path):
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    [text] = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    folder = tmp_path / "kubernetes" / "production"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(text)
+
+    resources = built(folder)
+
+    [container] = pod(resources)["spec"]["containers"]
+    assert container["image"] == "registry.example.org/our/functions:7"
+    assert {one["metadata"]["namespace"] for one in resources.values()} == {"flexfun"}
 
 
 @pytest.mark.skipif(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
-import sys
 import urllib.request
 
 import pyarrow as pa
@@ -236,16 +236,19 @@ def test_whoever_reaches_the_port_cannot_fill_the_log(tmp_path):
     ]
 
 
-def test_the_test_certificate_of_the_deployment_page_serves(tmp_path):
+def test_the_certificate_of_the_deployment_page_serves_word_for_word(tmp_path):
     page = (ROOT / "docs" / "deployment.md").read_text()
-    [make] = re.findall(r"^mkdir tls && .venv/bin/python (.+)", page, re.MULTILINE)
-    variables = dict(re.findall(r"^export (\w+TLS\w*)=(.+)", page, re.MULTILINE))
-    (tmp_path / "tls").mkdir()
-    subprocess.run([sys.executable, *make.split()], cwd=tmp_path, capture_output=True, check=True)
+    [make] = re.findall(r"^(mkdir ~/tls && cd ~/tls\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(["sh", "-ec", make], env=environ, capture_output=True, check=True)
+    settings = (
+        f"use_tls = true\ntls_certificate = '@{tmp_path}/tls/cert.pem'\n"
+        f"tls_private_key = '@{tmp_path}/tls/key.pem'\n"
+    )
 
-    with process(tmp_path, NUMBERS, **variables) as host:
+    with process(tmp_path, NUMBERS, settings) as host:
         url = f"grpc+tls://localhost:{host.port()}"
-        with fl.connect(url, tls_root_certs=(tmp_path / "tls/client.pem").read_bytes()) as client:
+        with fl.connect(url, tls_root_certs=(tmp_path / "tls/ca.pem").read_bytes()) as client:
             assert len(list(client.list_flights())) == 1
 
 
