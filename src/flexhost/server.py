@@ -86,6 +86,9 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
     capacity.bound_pools(capacity.processors())
     if wanted.stream_stall_sec and not connections.AVAILABLE:
         raise SettingsError("[server] stream_stall_sec needs /proc/self/fd, which is not here")
+    # gRPC writes a line to stderr for each handshake that fails: whoever can reach the port could
+    # fill the log; and one that its listener was closed
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     metrics = telemetry.metrics
     closers = Closers(wanted.task_close_threads)
     executor = Threads(
@@ -184,9 +187,6 @@ def _listener(make: Make, wanted: Server, health: Health) -> Listener:
     from flexhost.certificates import TlsSettings  # costs 50 ms, like the next
     from flexhost.frontends.listener import Listener
 
-    # gRPC writes a line to stderr for each handshake that fails: whoever can reach the port could
-    # fill the log
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     assert wanted.tls_certificate is not None  # as the settings were checked
     assert wanted.tls_private_key is not None
     return Listener(
