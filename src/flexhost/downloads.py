@@ -51,7 +51,7 @@ def _opener(seconds: float) -> urllib.request.OpenerDirector:
     # http is for what this machine itself answers
     proxies = {of: url for of, url in urllib.request.getproxies().items() if of != "http"}
     proxy = urllib.request.ProxyHandler(proxies)
-    return urllib.request.build_opener(proxy, Http, Https, _NoRedirect)
+    return urllib.request.build_opener(proxy, Http, Https, NoRedirect)
 
 
 def _timely(kind: type[HTTPConnection], seconds: float) -> Callable[..., HTTPConnection]:
@@ -96,7 +96,7 @@ class _Timely(io.RawIOBase):
         super().close()
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """From where the settings name, and from nowhere else."""
 
     def redirect_request(self, *_: Any) -> None:

@@ -51,7 +51,9 @@ LAYERS = [
     ["settings", "logs", "observability"],
     ["metrics", "jwt_tokens", "tracing"],
     ["verification", "reach"],
-    ["server", "doctor", "check"],
+    ["server", "doctor", "check", "data_source"],
+    ["commands.options"],
+    ["commands.start", "commands.check", "commands.doctor", "commands.register"],
     ["cli"],
     ["__main__"],
 ]
