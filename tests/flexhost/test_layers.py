@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import traceback
@@ -84,6 +85,17 @@ def test_every_module_has_its_layer():
     }
 
     assert files == {name for layer in LAYERS for name in layer}
+
+
+def test_the_page_lists_the_layers():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = page.partition("`tests/flexhost/test_layers.py` holds it.\n\n```\n")[2]
+    lines = [re.split(r"\s{3,}", line)[0] for line in listed.partition("```")[0].splitlines()]
+
+    shown = [{name.partition(".")[0] for name in layer} for layer in LAYERS]
+    families = {"executors", "frontends", "commands"}
+    merged = [layer for n, layer in enumerate(shown) if layer - families or layer != shown[n - 1]]
+    assert [set(line.split(", ")) for line in lines] == merged[:-1]
 
 
 def test_a_module_imports_only_from_the_layers_below_it():
