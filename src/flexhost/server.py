@@ -226,7 +226,7 @@ def _http(
 ) -> HttpFrontend | None:
     if wanted.health_check_host is None and metrics is None:
         return None
-    from flexhost.frontends import http  # likewise 80 ms
+    from flexhost.frontends import http  # likewise 20 ms
 
     pages: defaultdict[tuple[str, int], dict[str, Page]] = defaultdict(dict)
     if wanted.health_check_host is not None:
@@ -237,7 +237,9 @@ def _http(
         }
     if metrics is not None and wanted.metrics_host is not None:
         address = (wanted.metrics_host, wanted.metrics_port)
-        pages[address]["/metrics"] = lambda: http.Answer(200, metrics.page(), metrics.content_type)
+        pages[address]["/metrics"] = http.Page(
+            lambda: http.Answer(200, metrics.page(), metrics.content_type), slow=True
+        )
     frontend = http.HttpFrontend(pages)
     for bound, paths in zip(frontend.addresses, pages.values(), strict=True):
         _logger.info("HTTP on %s:%s: %s", *bound, " ".join(paths))
