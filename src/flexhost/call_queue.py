@@ -50,6 +50,13 @@ class CallQueue:
         return len(self._running)
 
     @property
+    def oldest(self) -> float | None:
+        """When the call was accepted that waits longest, on its clock; None when none waits."""
+        with self._changed:
+            firsts = [next(iter(calls)).accepted_at for calls in self._shares.values()]
+        return min(firsts, default=None)
+
+    @property
     def full(self) -> bool:
         return self._waiting + len(self._running) >= self._size + self._workers
 

@@ -15,6 +15,10 @@ class Executor(Protocol):
     def waiting(self) -> int: ...
 
     @property
+    def oldest(self) -> float | None:
+        """When the call was accepted that waits longest, on its clock; None when none waits."""
+
+    @property
     def running(self) -> int: ...
 
     @property

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from flexhost.call import Call
+from flexhost.errors import Busy, Cancelled, HostError, Unavailable
 from flexhost.events import CallEnded, Event, Evicted, ReadEnded, Refused
-from flexhost.executor import Executor
-from flexhost.frontends.flight import FlightFrontend
+from flexhost.function import Function
 from flexhost.observability import outcome
-from flexhost.results import Results
-
-if TYPE_CHECKING:
-    from flexhost.frontends.listener import Listener
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
 _ROWS = (0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 _BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 26, 1 << 29, 1 << 32)
+
+# The code of what went well.
+_OK = "OK"
+# The bounds whose refusals are counted by their name.
+BOUNDS = (
+    "max_rpcs",
+    "max_running",
+    "max_streams",
+    "result_spool_bytes",
+    "result_spool_dir",
+    "shared_calls",
+    "task_queue_size",
+    "task_threads",
+)
 
 
 class Metrics:
@@ -36,97 +45,62 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type here
-        self._registry = registry
-        of = ("function",)
-        self._calls = Counter(
-            "flexhost_calls", "Calls by how they ended", (*of, "outcome"), registry=registry
+        self.registry = registry
+        self._calls = self._counter(
+            "flexhost_calls", "Calls by how they ended", "function", "outcome", "code"
         )
-        self._refusals = Counter(
-            "flexhost_refusals",
-            "Refused requests by the bound or the error",
-            ("reason",),
-            registry=registry,
+        self._reads = self._counter(
+            "flexhost_reads", "Reads of results by how they ended", "function", "code"
         )
-        self._cached = Counter(
+        self._refusals = self._counter(
+            "flexhost_refusals", "Refused requests by the bound or the error", "reason"
+        )
+        self._cached = self._counter(
             "flexhost_cache_requests",
             "Calls of functions with a cache: hit, shared or miss",
-            (*of, "result"),
-            registry=registry,
+            "function",
+            "result",
         )
-        self._evictions = Counter(
+        self._evictions = self._counter(
             "flexhost_cache_evictions",
             "Cached tables that were dropped to make room",
-            of,
-            registry=registry,
+            "function",
         )
-        self._waiting = Histogram(
+        self._waiting = self._histogram(
             "flexhost_call_waiting_seconds",
             "From acceptance to the start of the function",
-            of,
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
         )
-        self._running = Histogram(
+        self._running = self._histogram(
             "flexhost_call_running_seconds",
             "From the start of the function to its outcome",
-            of,
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
         )
-        self._reading = Histogram(
+        self._reading = self._histogram(
             "flexhost_read_seconds",
-            "How long a result was open to a reader",
-            of,
-            buckets=_SECONDS,
-            registry=registry,
+            "How long a result was open to a reader: the time of streaming",
+            (*_SECONDS, 600, 3600),
         )
-        self._rows = Histogram(
-            "flexhost_read_rows", "Rows of one read", of, buckets=_ROWS, registry=registry
+        self._rows = self._histogram("flexhost_read_rows", "Rows of one read", _ROWS)
+        self._bytes = self._histogram(
+            "flexhost_read_bytes", "Bytes of one read, as Arrow buffers", _BYTES
         )
-        self._bytes = Histogram(
-            "flexhost_read_bytes",
-            "Bytes of one read, as Arrow buffers",
-            of,
-            buckets=_BYTES,
-            registry=registry,
-        )
+        for reason in (*BOUNDS, *sorted(_codes())):
+            self._refusals.labels(reason)
 
-    def watch(
-        self, executor: Executor, results: Results, frontend: FlightFrontend | Listener
-    ) -> None:
-        """Gauges that are read when somebody asks for them."""
-        if not isinstance(frontend, FlightFrontend):
-            # without our prefix: the name under which dashboards look for it
-            name, text = "tls_certificate_expiry_timestamp_seconds", "When the certificate expires"
-            Gauge(name, text, registry=self._registry).set_function(lambda: frontend.expires_at)
-        for name, text, value in (
-            ("flexhost_calls_waiting", "Calls that wait now", lambda: executor.waiting),
-            ("flexhost_calls_running", "Calls that run now", lambda: executor.running),
-            (
-                "flexhost_threads_abandoned",
-                "Threads stuck in calls past their deadline",
-                lambda: executor.abandoned,
-            ),
-            ("flexhost_requests_open", "Requests under way now", lambda: frontend.under_way),
-            ("flexhost_results", "Calls that are kept, running or ended", lambda: len(results)),
-            (
-                "flexhost_retained_bytes",
-                "Memory of results, buffers that several use counted once",
-                lambda: results.retained.bytes,
-            ),
-            (
-                "flexhost_shared_bytes",
-                "Of flexhost_retained_bytes, what more than one result uses",
-                lambda: results.retained.shared,
-            ),
-            (
-                "flexhost_spilled_bytes",
-                "Results that were written to the spool",
-                lambda: results.retained.spilled,
-            ),
-            ("flexhost_reads_open", "Results being read now", lambda: len(results.open)),
-        ):
-            Gauge(name, text, registry=self._registry).set_function(value)
+    def expect(self, functions: Iterable[Function]) -> None:
+        """Begin what these count at 0: to Prometheus a counter that begins with 1 did not rise."""
+        for function in functions:
+            name = function.name
+            self._calls.labels(name, "ok", _OK)
+            self._calls.labels(name, "failed", "COMMAND_FAILED")
+            self._reads.labels(name, _OK)
+            for histogram in (self._waiting, self._running, self._reading, self._rows, self._bytes):
+                histogram.labels(name)
+            if function.cache is not None:
+                self._evictions.labels(name)
+                for result in ("hit", "shared", "miss"):
+                    self._cached.labels(name, result)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -134,6 +108,7 @@ class Metrics:
                 self._count(call)
             case ReadEnded(call=call):
                 name = call.function.name
+                self._reads.labels(name, _code_of_read(event)).inc()
                 self._reading.labels(name).observe(event.seconds)
                 self._rows.labels(name).observe(event.rows)
                 self._bytes.labels(name).observe(event.bytes)
@@ -144,11 +119,12 @@ class Metrics:
 
     def page(self) -> bytes:
         """What `/metrics` answers, in the Prometheus text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
     def _count(self, call: Call) -> None:
-        name = call.function.name
-        self._calls.labels(name, outcome(call, call.error)).inc()
+        name, error = call.function.name, call.error
+        code = _OK if error is None else error.code
+        self._calls.labels(name, outcome(call, error), code).inc()
         if call.cache is not None:
             self._cached.labels(name, call.cache).inc()
         ended = call.ended_at or 0.0
@@ -158,3 +134,24 @@ class Metrics:
         self._waiting.labels(name).observe(
             (ended if started is None else started) - call.accepted_at
         )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, ("function",), buckets=buckets, registry=self.registry)
+
+
+def _code_of_read(event: ReadEnded) -> str:
+    """A reader who leaves before the end has cancelled."""
+    if event.complete:
+        return _OK
+    return Cancelled.code if event.error is None else event.error.code
+
+
+def _codes(kind: type[HostError] = HostError) -> Iterator[str]:
+    """What refusals that are of no bound are counted under."""
+    if kind not in (Unavailable, Busy):
+        yield kind.code.lower()
+    for below in kind.__subclasses__():
+        yield from _codes(below)

@@ -40,7 +40,7 @@ class Retained:
         emit: Emit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._budget = budget
+        self.budget = budget
         self._spool = spool
         self._emit = emit
         self._ledger = Ledger()
@@ -107,7 +107,7 @@ class Retained:
         if lent is not None:
             self._lent[kept] = lent
         with self._lock:
-            if self._ledger.bytes + self._ledger.cost(taken) <= self._budget:
+            if self._ledger.bytes + self._ledger.cost(taken) <= self.budget:
                 self._add(kept, copy)
                 return kept
         with self._making_room:
@@ -208,7 +208,7 @@ class Retained:
         """Until all is within the budget again. Raises Busy, and FunctionFailed for a table that
         can never be."""
         tried: set[Kept] = set()  # for which the spool has no room
-        while self._ledger.bytes > self._budget:
+        while self._ledger.bytes > self.budget:
             victim = self._victim(new, tried)
             if victim is not None:
                 if not self._spill(victim, new):
@@ -221,7 +221,7 @@ class Retained:
                 raise self._no_room(new)
 
     def _no_room(self, new: Kept) -> HostError:
-        if new.size > max(self._budget, self._spool.limit if self._spool is not None else 0):
+        if new.size > max(self.budget, self._spool.limit if self._spool is not None else 0):
             return FunctionFailed(
                 f"function {new.function!r}: the result takes {new.size} bytes, and neither "
                 "result_memory_bytes nor result_spool_bytes are as much: return a stream"
@@ -229,7 +229,7 @@ class Retained:
         if self._trouble:
             return Busy(f"the spool cannot be written: {self._trouble}", bound="result_spool_dir")
         return Busy(
-            f"result_memory_bytes ({self._budget:.0f}) and result_spool_bytes "
+            f"result_memory_bytes ({self.budget:.0f}) and result_spool_bytes "
             f"({self._spool.limit if self._spool is not None else 0}) are taken",
             bound="result_spool_bytes",
         )
@@ -237,7 +237,7 @@ class Retained:
     def _victim(self, new: Kept, tried: set[Kept]) -> Kept | None:
         """The next table that goes to the spool, so that memory is freed."""
         with self._lock:
-            if self._frees(new) > self._budget and new not in tried:
+            if self._frees(new) > self.budget and new not in tried:
                 return new
             for kept in itertools.chain(self._read, self._unread):
                 # to write much more than is freed is no gain: most of it stays, others share it

@@ -138,7 +138,9 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         listen = wanted.listen_host, wanted.listen_port
         frontend = _listener(make, wanted, health) if wanted.use_tls else make(listen)
         if metrics is not None:
-            metrics.watch(executor, results, frontend)
+            from flexhost import gauges  # costs what `_metrics` does
+
+            gauges.register(metrics.registry, wanted, host, health, executor, results, frontend)
         try:
             context = LoadContext(loaded.everything, frontend.location, health)
             if authentication is not None:
@@ -148,6 +150,8 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
                 )
             functions = registry.load(loaded.settings.flexfun.functions, context)
             signals.loaded = True
+            if metrics is not None:
+                metrics.expect(functions)
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail
             host.open(functions)
             _logger.info(

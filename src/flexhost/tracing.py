@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from flexhost.errors import HostError, SettingsError, name_of, text_of
 from flexhost.events import CallEnded, Event
 from flexhost.function import Headers
 from flexhost.masks import masked
+from flexhost.version import VERSION
 
 if TYPE_CHECKING:
     from flexhost.settings import Server
@@ -102,7 +102,7 @@ def _resource(wanted: Server) -> Resource:
         "service.name": wanted.otel_service_name,
         "service.namespace": wanted.otel_service_namespace,
         "service.instance.id": wanted.otel_service_instance_id or socket.gethostname(),
-        "service.version": version("flexfun-host"),
+        "service.version": VERSION,
         "os.type": platform.system().lower(),
         "process.pid": os.getpid(),
         "process.runtime.name": platform.python_implementation().lower(),
@@ -122,7 +122,7 @@ class Tracing:
         self, provider: TracerProvider, keys: dict[str, str], *, extract: bool = False
     ) -> None:
         self._provider = provider
-        self._tracer = provider.get_tracer("flexhost", version("flexfun-host"))
+        self._tracer = provider.get_tracer("flexhost", VERSION)
         self._keys = keys
         self._extract = extract
 

@@ -330,7 +330,7 @@ def test_a_header_of_bytes_can_be_named():
 def test_what_is_evicted_is_made_again():
     bench = Bench()
     bench.ended().data.release()
-    bench.retained._budget = 0
+    bench.retained.budget = 0
 
     second = bench.make({}, bench.told.append)
     second.run()  # its table has no room, but for that of the cached one

@@ -77,12 +77,12 @@ def test_metrics_count_calls_by_function_and_outcome(tmp_path):
         client.call(upto=5)
         with pytest.raises(fl.FlightServerError):
             client.info(command("nobody"))
-        until(lambda: 'refusals_total{reason="bad' in get(metrics, "/metrics")[1])
+        until(lambda: 'refusals_total{reason="bad_argument"} 1' in get(metrics, "/metrics")[1])
         status, page = get(metrics, "/metrics")
 
     assert status == 200
     for line in (
-        'flexhost_calls_total{function="numbers",outcome="ok"} 1.0',
+        'flexhost_calls_total{code="OK",function="numbers",outcome="ok"} 1.0',
         'flexhost_refusals_total{reason="bad_argument"} 1.0',
         'flexhost_call_running_seconds_count{function="numbers"} 1.0',
         'flexhost_read_rows_sum{function="numbers"} 5.0',

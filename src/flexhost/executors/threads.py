@@ -42,6 +42,10 @@ class Threads:
         return self._queue.waiting
 
     @property
+    def oldest(self) -> float | None:
+        return self._queue.oldest
+
+    @property
     def running(self) -> int:
         return self._queue.running
 
