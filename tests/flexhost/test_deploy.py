@@ -188,3 +188,13 @@ def test_the_example_of_variables_for_the_unit_are_settings_of_the_host(tmp_path
 
     assert server.use_tls
     assert server.authentication_method == "token"
+
+
+def test_the_autoscaler_asks_for_a_metric_that_is_exported():
+    asked = set(
+        re.findall(r"flexhost_\w+", (KUBERNETES / "autoscaling/autoscaler.yaml").read_text())
+    )
+    page = (ROOT / "docs" / "observability.md").read_text()
+
+    assert asked == {"flexhost_calls_waiting_oldest_seconds"}
+    assert all(f"| `{name}` |" in page for name in asked)
