@@ -1,15 +1,19 @@
 """The names authors import."""
 
 from flexhost.caller import Caller
+from flexhost.errors import BadArgument
 from flexhost.function import CachePolicy, FlexFun, LoadContext, ModuleHealthStatus
 from flexhost.messages import DataSourceMessage, with_messages
+from flexhost.table_functions import table_function
 
 __all__ = [
+    "BadArgument",
     "CachePolicy",
     "Caller",
     "DataSourceMessage",
     "FlexFun",
     "LoadContext",
     "ModuleHealthStatus",
+    "table_function",
     "with_messages",
 ]

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from flexhost.arguments import Arguments, accept, instance_for
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult
@@ -20,6 +21,7 @@ from flexhost.failures import failure
 from flexhost.function import Function, Headers, Instance
 from flexhost.ids import new_id
 from flexhost.kept import Kept
+from flexhost.returned import arrow
 from flexhost.source import Source, Sources
 from flexhost.spans import UNTRACED, CallSpans
 
@@ -136,11 +138,7 @@ class Call:
         self.read_at: float | None = None  # when somebody had read all of its table
         self.awaited_by = 0
         self.last_awaited = math.inf  # nobody came to wait yet: whoever submitted it will
-        self._arguments: dict[str, Any] | None = {
-            "parameters": parameters,
-            "columns": columns or None,
-            "headers": headers,
-        }
+        self._arguments: Arguments | None = accept(function, parameters, columns, headers, caller)
         self._instance: Instance | None = None
         self._emit = emit
         self._keep = keep
@@ -161,15 +159,18 @@ class Call:
         try:
             assert arguments is not None
             with UNTRACED if self.spans is None else self.spans.running(self):
-                instance = self.function.create()
+                instance = instance_for(self.function, arguments)
                 if self._started(instance):
+                    parameters, columns, headers = arguments[:3]
                     more: dict[str, Any] = {}
                     if self.function.wants_caller:
                         more["caller"] = self.caller
                     if self.function.by_name:
-                        returned = instance.call(**arguments, **more)
+                        returned = instance.call(
+                            parameters=parameters, columns=columns, headers=headers, **more
+                        )
                     else:
-                        returned = instance.call(*arguments.values(), **more)
+                        returned = instance.call(parameters, columns, headers, **more)
                     if self.state is State.RUNNING:  # or nobody wants it any more
                         self._end(State.FINISHED, self._kept(returned))
         except BaseException as error:  # SystemExit of a function must not cost us the thread
@@ -182,16 +183,17 @@ class Call:
 
     def _kept(self, returned: Any) -> Data:
         """Fitted, and within the budget if it is a table. Raises FunctionFailed and Busy."""
-        fitted = fit(returned, self.schema, self.function.name)
+        data = arrow(returned, self.schema, self.function.name)
+        fitted = fit(data, self.schema, self.function.name)
         if isinstance(fitted, Stream):
             if self.function.cache is None:
                 return fitted
             fitted.close()
             raise FunctionFailed(
                 f"function {self.function.name!r} has a Cache and returned a stream: only a "
-                "pyarrow.Table can be cached"
+                "table can be cached"
             )
-        return self._keep(fitted, _sources.of(returned), self.function.name)
+        return self._keep(fitted, _sources.of(data), self.function.name)
 
     def stop(self, error: HostError) -> bool:
         """End the call with this error. False when it had its outcome already."""

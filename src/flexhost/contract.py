@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,18 +17,26 @@ from flexhost import batches
 from flexhost.errors import FunctionFailed
 
 
+class Reader(Protocol):
+    """What a Stream reads: a `pa.RecordBatchReader`, or `Batches`."""
+
+    schema: pa.Schema
+
+    def read_next_batch(self) -> pa.RecordBatch: ...
+
+
 class Stream:
     """A reader fitted to its declaration, as tables. One thread iterates; any may close it.
 
     schema: of every table, known before the first.
     """
 
-    def __init__(self, reader: pa.RecordBatchReader, schema: pa.Schema, function: str) -> None:
+    def __init__(self, reader: Reader, schema: pa.Schema, function: str) -> None:
         """Raises FunctionFailed when the reader's own schema cannot be fitted."""
         _check_columns(reader.schema, schema, function)
         self.schema = _with_metadata_of(reader.schema, schema)
         self._function = function
-        self._reader: pa.RecordBatchReader | None = reader
+        self._reader: Reader | None = reader
         self._reading = threading.Lock()
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -46,28 +54,33 @@ class Stream:
 
     def close(self) -> None:
         """Let go of the reader: with the last reference the author's generator is closed, at its
-        next yield if it runs right now."""
+        next yield if it runs right now; what it awaits is cancelled."""
         reader, self._reader = self._reader, None
+        interrupt = getattr(reader, "interrupt", None)
         del reader
+        if interrupt is not None:
+            interrupt()
 
 
 Fitted: TypeAlias = pa.Table | Stream
 
 
-def fit(data: Any, schema: pa.Schema, function: str) -> Fitted:
+def fit(data: pa.Table | Reader, schema: pa.Schema, function: str) -> Fitted:
     """`data` with exactly the columns of `schema`.
 
     A reader becomes a Stream, which fits its batches as they come. Schema metadata of the result is
     kept beside the declared one. Raises FunctionFailed.
     """
-    if isinstance(data, pa.RecordBatchReader):
+    if not isinstance(data, pa.Table):
         return Stream(data, schema, function)
-    if isinstance(data, pa.Table):
-        return batches.arranged(_fit_table(data, _with_metadata_of(data.schema, schema), function))
-    raise FunctionFailed(
-        f"function {function!r} returned {type(data).__name__}, "
-        "expected a pyarrow.Table or a pyarrow.RecordBatchReader"
-    )
+    return batches.arranged(_fit_table(data, _with_metadata_of(data.schema, schema), function))
+
+
+def fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:
+    """One column as it is declared, nulls aside. Raises FunctionFailed."""
+    if not _same_kind(column.type, declared.type):
+        raise _mismatch(function, declared, column.type)
+    return _fit_column(column, declared, function)
 
 
 def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:

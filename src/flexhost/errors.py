@@ -2,7 +2,8 @@
 
 HostError
 ├── BadCall             change the request
-│   └── UnknownFunction
+│   ├── UnknownFunction
+│   └── BadArgument     a function says so
 ├── Unauthenticated     no token, or none that is good; or no name in a certificate
 ├── BadRequest          this kind of request is not served, and never will be
 ├── NotOffered          this kind of request is not served yet
@@ -66,6 +67,13 @@ class BadCall(HostError):
 
 class UnknownFunction(BadCall):
     pass
+
+
+class BadArgument(BadCall):
+    """What a function raises when an argument of its caller's is wrong: which one, and why."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}")
 
 
 class BadRequest(HostError):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
 
+from flexhost.caller import Caller
 from flexhost.errors import BadCall
+from flexhost.parameters import Parameters
+from flexhost.resources import Resources
 
-# What a `call` may return.
-Data: TypeAlias = "pa.Table | pa.RecordBatchReader"
+# What a `call` may return: see `returned.arrow`. (pyarrow has no types.)
+Data: TypeAlias = Any
 Headers = dict[str, list[str]]
 
 
@@ -56,12 +61,26 @@ _RULE = re.compile(r"header:[^\s:]+|parameters:[^.:]+(\.[^.:]+)*")
 
 
 class FlexFun:
-    """A table function: a name, a schema and a `call`. Made anew for every call by `create`."""
+    """A table function: a name, a schema and a `call`. Made anew for every call by `create`.
+
+    Parameters:  a msgspec.Struct or a dataclass that the caller's parameters have to fit.
+    DeadlineSec: seconds from acceptance that a call may take; None for the host's own deadline.
+    MaxRunning:  calls of it that may run at once; None for any number.
+
+    params: for `call`, the parameters as an object of `Parameters`; without it the raw dict.
+    caller: who calls.
+    """
 
     Name: ClassVar[str]
     Schema: ClassVar[pa.Schema]
     Metadata: ClassVar[dict[str, Any] | None] = None
     Cache: ClassVar[CachePolicy | None] = None
+    Parameters: ClassVar[type[Any] | None] = None
+    DeadlineSec: ClassVar[float | None] = None
+    MaxRunning: ClassVar[int | None] = None
+
+    params: Any
+    caller: Caller
 
     @classmethod
     def create(cls) -> FlexFun:
@@ -74,13 +93,15 @@ class FlexFun:
         columns: tuple[str, ...] | None,
         headers: Headers,
     ) -> Data:
-        """The data, as a table (read as often as asked) or a reader (read once).
+        """The data, as a table (read as often as asked) or a stream (read once). May be a generator
+        of record batches or tables, and may be `async`.
 
-        columns: the columns the caller wants, None for all. Only a hint: the host cuts the rest.
-        headers: lower-case names, each with a list of values.
+        parameters: as they were sent, typed or not.
+        columns:    the columns the caller wants, None for all. Only a hint: the host cuts the rest.
+        headers:    lower-case names, each with a list of values.
 
-        A ValueError tells the caller that the arguments are wrong; any other exception that the
-        function failed.
+        BadArgument and ValueError tell the caller that the arguments are wrong; any other exception
+        that the function failed.
         """
         raise NotImplementedError
 
@@ -116,6 +137,20 @@ class LoadContext:
     settings: Any
     location: Any
     health: HealthMonitor
+    resources: Resources = field(default_factory=Resources, repr=False)
+
+    def on_close(self, close: Callable[[], object]) -> None:
+        """Call this once when the host ends, before what was named earlier."""
+        self.resources.add(close)
+
+    def enter(self, manager: AbstractContextManager[_T]) -> _T:
+        """What entering it gives. It is left when the host ends."""
+        entered = manager.__enter__()
+        self.resources.add(functools.partial(manager.__exit__, None, None, None))
+        return entered
+
+
+_T = TypeVar("_T")
 
 
 class Instance(Protocol):
@@ -135,6 +170,11 @@ class Function:
     by_name:      whether `call` takes its arguments by their names; otherwise by position.
     wants_caller: whether `call` takes a `caller` besides.
     cache:        whether and how equal calls share.
+    parameters:   what reads the caller's parameters; None to leave them as they are.
+    told:         attributes that its object is given before `call`.
+    deadline:     seconds from acceptance, in place of the host's own.
+    max_running:  calls that may run at once.
+    asynchronous: whether `call` is async.
     """
 
     name: str
@@ -146,6 +186,11 @@ class Function:
     by_name: bool = True
     wants_caller: bool = False
     cache: CachePolicy | None = None
+    parameters: Parameters | None = None
+    told: tuple[str, ...] = ()
+    deadline: float | None = None
+    max_running: int | None = None
+    asynchronous: bool = False
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Modules of the author that the settings name: their classes, and what goes wrong in them."""
+"""Modules of the author that the settings name: what is in them, and what goes wrong there."""
 
 from __future__ import annotations
 
@@ -25,21 +25,27 @@ def load(name: str, what: str) -> ModuleType:
 def classes_of(
     module: ModuleType, what: str, wanted: Callable[[type[Any]], bool]
 ) -> Iterator[type[Any]]:
-    """Those defined in a module, for a package also in its submodules that it imports, and whatever
-    its `__all__` names. Raises StartError."""
+    """Those of `members_of` that are classes. Raises StartError."""
+    return members_of(module, what, lambda one: issubclass(type(one), type) and wanted(one))
+
+
+def members_of(module: ModuleType, what: str, wanted: Callable[[Any], bool]) -> Iterator[Any]:
+    """What is defined in a module, for a package also in its submodules that it imports, and
+    whatever its `__all__` names. Raises StartError."""
     try:
         listed = list(getattr(module, "__all__", ()))
         # through getattr, for names that the module makes when they are asked for
         members = vars(module) | {name: getattr(module, name) for name in listed}
-        for name, cls in members.items():
-            if not issubclass(type(cls), type):
-                continue
-            own = f"{cls.__module__}.".startswith(f"{module.__name__}.") or name in listed
-            if own and wanted(cls):
-                yield cls
+        for name, member in members.items():
+            if wanted(member) and (name in listed or _is_below(member, module)):
+                yield member
     except BaseException as error:
         text = f"{what} module {module.__name__!r} cannot be inspected"
         raise failure(text, error) from None
+
+
+def _is_below(member: Any, module: ModuleType) -> bool:
+    return f"{member.__module__}.".startswith(f"{module.__name__}.")
 
 
 def failure(what: str, error: BaseException) -> StartError:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexhost import modules
+from flexhost import declarations, modules, table_functions
 from flexhost.caller import Caller
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
 from flexhost.function import CachePolicy, FlexFun, Function, LoadContext
+from flexhost.parameters import Parameters
 
 
 class Registry:
@@ -59,36 +60,48 @@ def load(names: Iterable[str], ctx: LoadContext | None) -> Registry:
 
     ctx: for `on_load`; None to leave that out.
 
-    A module stands for the classes defined in it, for a package also those of its submodules that
-    it imports, and for whatever its `__all__` names. Raises StartError.
+    A module stands for the classes and table functions defined in it, for a package also those of
+    its submodules that it imports, and for whatever its `__all__` names. Raises StartError.
     """
-    classes: dict[type[Any], None] = {}
+    sources: dict[Any, None] = {}
     for name in names:
         module = modules.load(name, "function")
-        found = list(modules.classes_of(module, "function", _is_function))
+        found = list(modules.members_of(module, "function", _is_function))
         if not found:
             raise StartError(f"module {name!r} defines no function")
-        classes.update(dict.fromkeys(found))
-    registry = Registry([_described(cls) for cls in classes])
+        sources.update(dict.fromkeys(found))
+    registry = Registry([_described(source) for source in sources])
     if ctx is not None:
-        for cls in classes:
-            _on_load(cls, ctx)
+        for source in sources:
+            if isinstance(source, type):
+                _on_load(source, ctx)
     return registry
 
 
-def _described(cls: type[Any]) -> Function:
+def _described(source: Any) -> Function:
     """`describe`, whatever a class does when it is looked at."""
     try:
-        return describe(cls)
+        return describe(source)
     except StartError:
         raise
     except BaseException as error:
-        raise modules.failure(f"class {cls!r} cannot be inspected", error) from None
+        raise modules.failure(f"{source!r} cannot be inspected", error) from None
 
 
-def describe(cls: type[Any]) -> Function:
-    """The Function that a class stands for. Raises StartError that says what is wrong with it."""
-    where = f"function class {cls.__module__}.{cls.__qualname__}"
+def describe(source: Any) -> Function:
+    """The Function that a class, or a `@table_function`, stands for.
+
+    Raises StartError that says what is wrong with it.
+    """
+    where = f"{source.__module__}.{source.__qualname__}"
+    if table_functions.is_declared(source):
+        where = f"table function {where}"
+        return _describe(table_functions.flex_fun(source, where), where, source)
+    return _describe(source, f"function class {where}", getattr(source, "call", None))
+
+
+def _describe(cls: type[Any], where: str, code: Any) -> Function:
+    """code: what the author wrote to be called."""
     name = getattr(cls, "Name", None)
     if not isinstance(name, str) or not name.strip():
         raise StartError(f"{where} has no Name: expected a non-empty str, found {name!r}")
@@ -102,14 +115,20 @@ def describe(cls: type[Any]) -> Function:
     if not callable(create):
         raise StartError(f"{where}: create is {create!r}, expected a class method")
     by_name, wants_caller = _how_called(cls, where)
+    parameters = declarations.parameters_of(cls, where)
     return Function(
         name=name,
         schema=schema,
         create=create,
         by_name=by_name,
         wants_caller=wants_caller,
-        metadata=_metadata(cls, where),
-        cache=_cache(cls, where),
+        metadata=_metadata(cls, where, parameters),
+        cache=_cache(cls, where, code),
+        parameters=parameters,
+        told=declarations.told_of(cls, parameters),
+        deadline=declarations.deadline_of(cls, where),
+        max_running=declarations.max_running_of(cls, where),
+        asynchronous=inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code),
         module=cls.__module__,
         file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
     )
@@ -121,8 +140,6 @@ def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:
     call = getattr(cls, "call", None)
     if not callable(call) or call is FlexFun.call or inspect.isabstract(cls):
         raise StartError(f"{where} has no call(self, parameters, columns, headers)")
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        raise StartError(f"{where}: call is async, which this version does not serve yet")
     signature = inspect.signature(call)
     for more in (["caller"], []) if "caller" in signature.parameters else ([],):
         for arguments, names in (((), ("parameters", "columns", "headers")), ((None,) * 3, ())):
@@ -136,15 +153,16 @@ def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:
     )
 
 
-def _cache(cls: type[Any], where: str) -> CachePolicy | None:
+def _cache(cls: type[Any], where: str, code: Any) -> CachePolicy | None:
     policy = getattr(cls, "Cache", None)
     if policy is None:
         return None
     if not isinstance(policy, CachePolicy):
         raise StartError(f"{where}: Cache is {policy!r}, expected a CachePolicy or None")
-    if inspect.isgeneratorfunction(cls.call) or _is_stream(cls.call):
+    generates = inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
+    if generates or _is_stream(code):
         raise StartError(f"{where}: call returns a stream, which cannot be cached: return a Table")
-    if policy.shared and "caller" in inspect.signature(cls.call).parameters:
+    if policy.shared and "caller" in inspect.signature(code).parameters:
         raise StartError(f"{where}: call takes its caller, so callers cannot share: shared is True")
     return policy
 
@@ -159,13 +177,14 @@ def _is_stream(call: Any) -> bool:
 _STREAMS = re.compile(r"\b(\w*Reader|Iterator|Iterable|Generator)\b")
 
 
-def _metadata(cls: type[Any], where: str) -> dict[str, Any] | None:
+def _metadata(cls: type[Any], where: str, parameters: Parameters | None) -> dict[str, Any] | None:
     """Metadata as plain values, so that it can be written whenever it is asked for."""
     metadata = getattr(cls, "Metadata", None)
+    if metadata is not None and not isinstance(metadata, dict):
+        raise StartError(f"{where}: Metadata is {metadata!r}, expected a dict or None")
+    metadata = declarations.with_parameters(metadata, parameters, where)
     if metadata is None:
         return None
-    if not isinstance(metadata, dict):
-        raise StartError(f"{where}: Metadata is {metadata!r}, expected a dict or None")
     try:
         text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
         return dict(json.loads(text.encode()))
@@ -173,9 +192,16 @@ def _metadata(cls: type[Any], where: str) -> dict[str, Any] | None:
         raise StartError(f"{where}: Metadata cannot be written as JSON: {error}") from None
 
 
-def _is_function(cls: type[Any]) -> bool:
-    """Whether a class means to be a function. One without a Name that others derive from, or whose
-    own name begins with an underscore, is a base class."""
+def _is_function(member: Any) -> bool:
+    """Whether what a module has means to be a function."""
+    if issubclass(type(member), type):
+        return _is_function_class(member)
+    return table_functions.is_declared(member)
+
+
+def _is_function_class(cls: type[Any]) -> bool:
+    """One without a Name that others derive from, or whose own name begins with an underscore, is a
+    base class."""
     if cls is FlexFun:
         return False
     named = isinstance(getattr(cls, "Name", None), str)
