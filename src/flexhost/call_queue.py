@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from flexhost.call import Call
 from flexhost.errors import Busy
+from flexhost.run_bounds import RunBounds
 
 # Of the running time that a caller is told to wait: how much the newest call counts.
 _NEWEST = 0.1
@@ -21,7 +22,8 @@ class CallQueue:
 
     Calls are taken in turns, one of each `share`, within a share in the order they came. When the
     queue is full, a share that has less than its part gets room: the newest call of the share that
-    has most is put out.
+    has most is put out. A call whose function runs as often as it may is passed over, and keeps its
+    place.
 
     size:    calls that may wait while every worker has one.
     workers: calls that may run at once. A worker is a thread that comes back with `take`.
@@ -34,6 +36,7 @@ class CallQueue:
         self._shares: OrderedDict[str, OrderedDict[Call, None]] = OrderedDict()
         self._waiting = 0
         self._running: set[Call] = set()
+        self._bounds = RunBounds()
         self._typical = _SOONEST  # seconds that a call runs, lately
         self._told = self.busy()
         self._told_until = 0.0
@@ -89,6 +92,7 @@ class CallQueue:
             put_out = self._make_room(call.share) if self.full else None
             self._shares.setdefault(call.share, OrderedDict())[call] = None
             self._waiting += 1
+            self._bounds.wait(call)
             if self._wants_worker():
                 self._started += 1
                 return True, put_out
@@ -98,8 +102,12 @@ class CallQueue:
     def done(self, call: Call) -> bool:
         """A worker has run its call. Whether it goes on, or leaves since the call was given up."""
         with self._changed:
+            self._bounds.leave(call)
             if call not in self._running:
-                return False
+                wanted = self._wants_worker()  # for a call that waited for the end of this one
+                self._started += wanted
+                self._changed.notify()
+                return wanted
             self._running.remove(call)
             self._typical += _NEWEST * (call.seconds_run - self._typical)
             return True
@@ -111,18 +119,18 @@ class CallQueue:
         """
         with self._changed:
             wakes = self._wakes
-            while not self._waiting:
+            while not self._ready:
                 if self._closed:
                     self._started -= 1
                     return None
                 if wakes != self._wakes:
                     raise InterruptedError
                 self._changed.wait()
-            share, calls = self._shares.popitem(last=False)
-            call, _ = calls.popitem(last=False)
-            if calls:
-                self._shares[share] = calls  # behind all others
-            self._waiting -= 1
+            call = self._next()
+            self._discard(call)
+            if call.share in self._shares:
+                self._shares.move_to_end(call.share)  # behind all others
+            self._bounds.enter(call)
             self._running.add(call)
             return call
 
@@ -154,14 +162,26 @@ class CallQueue:
             self._started -= 1
 
     def close(self) -> None:
-        """Workers leave once no call waits."""
+        """Workers leave once no call waits that they could take."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def _ready(self) -> int:
+        """Calls that may be taken now."""
+        return self._waiting - self._bounds.held
+
+    def _next(self) -> Call:
+        for calls in self._shares.values():
+            for call in calls:
+                if not self._bounds.held or self._bounds.admits(call):
+                    return call
+        raise AssertionError("no call is ready")
+
     def _wants_worker(self) -> bool:
         idle = self._started - len(self._running)
-        return self._waiting > idle and self._started < self._workers
+        return self._ready > idle and self._started < self._workers
 
     def _make_room(self, share: str) -> Call:
         """Put out the newest call of the share that has most. Raises Busy unless the caller's own
@@ -181,4 +201,5 @@ class CallQueue:
         if not calls:
             del self._shares[call.share]
         self._waiting -= 1
+        self._bounds.go(call)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from collections.abc import Iterable, Iterator
@@ -52,10 +53,11 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
     if server.use_tls:
         yield from _certificates(server)
     context = LoadContext(loaded.everything, location, Health())
-    yield from _tokens(loaded, context, load=load)
-    yield from _tracing(server)
-    yield from _spool(server)
-    yield from _functions(loaded, context if load else None)
+    with contextlib.closing(context.resources):
+        yield from _tokens(loaded, context, load=load)
+        yield from _tracing(server)
+        yield from _spool(server)
+        yield from _functions(loaded, context if load else None)
 
 
 def _addresses(server: Server) -> Iterator[Finding]:

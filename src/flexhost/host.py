@@ -16,7 +16,7 @@ from flexhost.closers import Closers
 from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
 from flexhost.executor import Executor
-from flexhost.function import Headers
+from flexhost.function import Function, Headers
 from flexhost.ids import new_id
 from flexhost.open_calls import OpenCalls
 from flexhost.registry import Registry
@@ -38,7 +38,8 @@ UNREAD = 5.0
 
 
 class Host:
-    """deadline:   seconds from acceptance after which a call is answered with TimedOut.
+    """deadline:   seconds from acceptance after which a call is answered with TimedOut, unless its
+                function has a deadline of its own.
     share_of:   calls of different shares take turns, see `CallQueue`.
     stall:      seconds after which a reader that takes nothing is cut off; 0 for never.
     trim_every: seconds between two times that freed memory is given back; 0 for never.
@@ -129,7 +130,7 @@ class Host:
                 parameters,
                 columns,
                 headers,
-                deadline=self._clock() + self._deadline,
+                deadline=self._clock() + self._seconds_of(function),
                 keep=self._results.retained.keep,
                 share=self._share_of(parameters, headers) if self._share_of else "",
                 caller=caller,
@@ -276,7 +277,8 @@ class Host:
                 elif call.deadline + GRACE <= now:
                     self._executor.abandon(call)
             elif call.deadline <= now:
-                self._stop(call, TimedOut(f"no result within {self._deadline:g} s"))
+                seconds = self._seconds_of(call.function)
+                self._stop(call, TimedOut(f"no result within {seconds:g} s"))
             elif call.abandoned_by_all:
                 self._stop(call, Cancelled("nobody waits for the call any more"))
         self._results.expire(now)
@@ -287,6 +289,9 @@ class Host:
         if self._giving_back.due(now, self._results.retained.take_freed()):
             self._executor.give_back()
             self._closers.submit(memory.give_back)
+
+    def _seconds_of(self, function: Function) -> float:
+        return self._deadline if function.deadline is None else function.deadline
 
     def _check_room(self) -> None:
         """Raises Busy while no result could be kept."""

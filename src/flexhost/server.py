@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import capacity, logs, memory, registry, verification
+from flexhost import capacity, logs, memory, prints, registry, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
@@ -28,6 +28,7 @@ from flexhost.function import LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry
+from flexhost.resources import Resources
 from flexhost.results import Results
 from flexhost.retained import Retained
 from flexhost.settings import Loaded, Server
@@ -90,17 +91,18 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
     # fill the log; and one that its listener was closed
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     metrics = telemetry.metrics
+    emit = prints.capture(telemetry)
     closers = Closers(wanted.task_close_threads)
     executor = Threads(
         wanted.task_threads,
         wanted.task_queue_size,
-        telemetry,
+        emit,
         max_abandoned=wanted.max_abandoned,
     )
     results = Results(
         wanted.task_result_ttl_sec,
         closers,
-        telemetry,
+        emit,
         retained=_retained(wanted, telemetry),
         reads=wanted.max_streams,
         after_read=wanted.release_after_read_sec,
@@ -110,14 +112,15 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         results,
         closers,
         deadline=loaded.settings.flexfun.call_deadline_ms / 1000,
-        emit=telemetry,
+        emit=emit,
         share_of=share_by(wanted.fair_queue_by) if wanted.fair_queue_by else None,
         stall=wanted.stream_stall_sec,
         trim_every=wanted.malloc_trim_interval_sec,
         tracer=telemetry.tracing,
     )
     signals.at_once = results.retained.close  # or files would stay until the next start
-    with contextlib.closing(host):
+    resources = Resources()  # closed after everything that may use them
+    with contextlib.closing(resources), contextlib.closing(host):
         health = Health(lambda: executor.abandoned < wanted.max_abandoned)
         http = _http(wanted, host, health, metrics)
         authentication = None
@@ -142,7 +145,7 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
 
             gauges.register(metrics.registry, wanted, host, health, executor, results, frontend)
         try:
-            context = LoadContext(loaded.everything, frontend.location, health)
+            context = LoadContext(loaded.everything, frontend.location, health, resources)
             if authentication is not None:
                 authentication.open(
                     verification.verifier(loaded.settings, context),

@@ -20,8 +20,17 @@ from flexhost.shares import share_by
 ANY = describe(function(lambda *_: pa.table({"n": [1]})))
 
 
-def call(share=""):
-    return Call(ANY, {}, None, {}, deadline=9.0, emit=lambda event: None, keep=KEEP, share=share)
+def call(share="", of=ANY):
+    return Call(of, {}, None, {}, deadline=9.0, emit=lambda event: None, keep=KEEP, share=share)
+
+
+def bounded(most):
+    """A function that may run so many times at once."""
+
+    class Bounded(function(lambda *_: pa.table({"n": [1]}))):
+        MaxRunning = most
+
+    return describe(Bounded)
 
 
 def test_calls_are_taken_in_the_order_they_came():
@@ -182,6 +191,63 @@ def test_a_share_that_has_its_part_is_refused_like_any_other():
             queue.put(call(share))
 
 
+def test_a_function_at_its_bound_is_passed_over_and_blocks_no_other():
+    queue, one = CallQueue(size=9, workers=3), bounded(1)
+    first, second, third, other = call(of=one), call(of=one), call(of=one), call()
+    for each in (first, second, third, other):
+        queue.put(each)
+
+    assert [queue.take(), queue.take()] == [first, other]
+    assert queue.waiting == 2
+    queue.done(first)
+    assert queue.take() is second
+
+
+def test_calls_that_are_held_back_still_take_turns_and_can_be_taken_out():
+    queue, one = CallQueue(size=9, workers=3), bounded(1)
+    calls = [call("a", one), call("a", one), call("b", one), call("a", one)]
+    for each in calls:
+        queue.put(each)
+    queue.done(queue.take())
+
+    assert queue.take() is calls[2]
+    assert queue.discard(calls[1])
+    queue.done(calls[2])
+    assert queue.take() is calls[3]
+
+
+def test_no_worker_is_started_for_a_call_that_may_not_run_yet():
+    queue, one = CallQueue(size=9, workers=3), bounded(1)
+
+    assert [queue.put(call(of=one))[0] for _ in range(2)] == [True, False]
+    queue.take()
+    assert not queue.put(call(of=one))[0]
+
+
+def test_a_call_that_is_stuck_still_counts_for_its_function():
+    queue, one = CallQueue(size=9, workers=1), bounded(1)
+    stuck, held = call(of=one), call(of=one)
+    queue.put(stuck)
+    queue.take()
+    queue.put(held)
+
+    assert not queue.give_up(stuck)
+    assert queue.done(stuck)  # its worker stays: there is a call for it now
+    assert queue.take() is held
+
+
+def test_workers_of_a_closed_queue_do_not_wait_for_calls_that_are_held_back():
+    queue, one = CallQueue(size=9, workers=2), bounded(1)
+    for _ in range(2):
+        queue.put(call(of=one))
+    running = queue.take()
+    queue.close()
+
+    assert queue.take() is None
+    queue.done(running)
+    assert queue.take() is not None
+
+
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from("abcdA"), max_size=60), st.integers(0, 6), st.integers(0, 3))
 def test_whatever_comes_the_queue_keeps_its_bound_and_loses_no_call(shares, size, workers):
@@ -206,6 +272,44 @@ def test_whatever_comes_the_queue_keeps_its_bound_and_loses_no_call(shares, size
     assert queue.waiting == len(inside)
     assert queue.waiting + queue.running <= size + workers
     assert queue.running == len(taken)
+
+
+@given(st.lists(st.sampled_from(["free", "one", "two", "take", "done", "drop"]), max_size=60))
+def test_no_function_runs_more_often_than_it_may_and_every_call_has_its_turn(steps):
+    kinds = {"free": ANY, "one": bounded(1), "two": bounded(2)}
+    queue, waiting, running, taken = CallQueue(100, 100), [], [], []
+
+    def ready(one):
+        most = one.function.max_running
+        return most is None or sum(each.function is one.function for each in running) < most
+
+    def take():
+        one = queue.take()
+        assert ready(one)
+        waiting.remove(one)
+        running.append(one)
+        taken.append(one)
+
+    for step in steps:
+        if step in kinds:
+            waiting.append(call(step, kinds[step]))
+            queue.put(waiting[-1])
+        elif step == "take" and any(map(ready, waiting)):
+            take()
+        elif step == "done" and running:
+            queue.done(running.pop(0))
+        elif step == "drop" and waiting:
+            assert queue.discard(waiting.pop())
+    while waiting:
+        while any(map(ready, waiting)):
+            take()
+        queue.done(running.pop(0))
+
+    assert len(taken) == len(set(taken))
+    for name in ("one", "two", "free"):
+        assert [one for one in taken if one.share == name] == sorted(
+            (one for one in taken if one.share == name), key=lambda one: one.accepted_at
+        )
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from support import KEEP, LONG, NUMBERS, SCHEMA, Client, free_port, function, pr
 from flexhost import observability
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
-from flexhost.contract import fit
 from flexhost.errors import BadCall, FunctionFailed, NotReady, Unauthenticated
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
 from flexhost.logs import JsonLines, write_later
 from flexhost.observability import Telemetry
 from flexhost.registry import describe
+from flexhost.returned import arrow
 
 MORE = (
     NUMBERS
@@ -462,6 +462,6 @@ def test_secrets_are_masked_in_lines():
 
 def test_a_contract_failure_names_no_exception():
     with pytest.raises(FunctionFailed) as error:
-        fit("text", SCHEMA, "f")
+        arrow("text", SCHEMA, "f")
 
     assert error.value.trace is None
