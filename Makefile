@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench bench-results fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench bench-results bench-parameters fuzz load soak docker clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 dev: .venv/dev .secrets ## make .venv with everything, and .secrets
 	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
@@ -49,6 +49,9 @@ bench: .venv/dev ## the first measurements, about a minute
 
 bench-results: .venv/dev ## results past the budget, many small ones, equal calls; two minutes
 	$(BIN)/python bench/results.py
+
+bench-parameters: .venv/dev ## what typed parameters and the contract cost a call; ten seconds
+	$(BIN)/python bench/authoring.py
 
 fuzz: .venv/dev ## 100,000 random and mutated requests; some minutes
 	FUZZ_REQUESTS=100000 $(BIN)/python -m pytest -q tests/flexhost/test_fuzz.py

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hmac
+import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields
 
+import pyarrow.flight as fl
 import pytest
 from support import NUMBERS, ROOT, process, serving
 
 from flexfun.sample_function import SampleFlexFunction
+from flexhost import LoadContext
 from flexhost.caller import Caller
 from flexhost.digests import Digest
 from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_OTHER
+from flexhost.health import Health
 from flexhost.messages import KEY
 from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
@@ -153,10 +157,23 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
     page = (ROOT / "docs" / "writing-functions.md").read_text()
     names = {}
     for block in blocks(page, "python"):
-        exec(block, names)
+        exec(compile(block, "the page", "exec", dont_inherit=True), names)
     names["FromDatabase"].url = "db:1"
-    listed = ("Orders", "Numbers", "FromDatabase", "Recent", "Daily", "OwnOrders")
-    classes = [names[name] for name in listed]
+    listed = (
+        "Orders",
+        "Numbers",
+        "FromDatabase",
+        "Recent",
+        "Daily",
+        "OwnOrders",
+        "Sales",
+        "Stocks",
+    )
+    [(sent, told)] = re.findall(r"^`(.*)` is answered with `([^`]+)`", page, re.MULTILINE)
+    told = " ".join(told.split())
+    context = LoadContext({}, "", Health())
+    names["Stocks"].on_load(context)
+    classes = [*(names[name] for name in listed), names["squares"]]
 
     with serving(*classes) as client:
         assert client.call("Orders").to_pydict() == {"region": ["EU"], "revenue": [1.5]}
@@ -165,8 +182,14 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
         assert b"no day is complete yet" in client.call("Recent").schema.metadata[KEY]
         client.call("Daily", region="EU")
         assert client.call("OwnOrders").to_pydict() == {"owner": [""]}
+        assert client.call("Sales", limit=2.0).num_rows == 2
+        with pytest.raises(fl.FlightServerError, match=re.escape(told)):
+            client.call("Sales", **json.loads(sent))
+        assert client.call("squares", upto=3).to_pylist()[2] == {"n": 2, "square": 4}
+        assert client.call("Stocks").to_pylist() == [{"item": "bolt", "pieces": 7}]
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))
+    context.resources.close()
     assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
 
 
