@@ -13,6 +13,7 @@ import pytest
 from support import LONG, SCHEMA, Client, function, process, serving, until
 
 from flexhost import LoadContext, table_function
+from flexhost.check import Kind, check
 from flexhost.errors import StartError
 from flexhost.health import Health
 from flexhost.registry import describe
@@ -201,3 +202,20 @@ def test_resources_of_a_start_that_fails_are_closed(tmp_path):
     assert "closed b after []" in text
     assert "closed a after []" in text
     assert "on_load of function 'pooled' failed: RuntimeError: no more" in text
+
+
+def test_a_check_that_loads_closes_what_it_loaded(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "pooled7.py").write_text(
+        POOLED.replace("ctx.on_close(threading", "(lambda wait: None)(threading")
+    )
+    (tmp_path / "host.toml").write_text("[flexfun]\nfunctions = ['pooled7']")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    found = list(check([str(tmp_path / "host.toml")], load=True))
+
+    assert not [one.text for one in found if one.kind is Kind.WRONG]
+    assert [r.getMessage() for r in caplog.records if r.name == "pool"] == [
+        "closed b after []",
+        "closed a after []",
+    ]
