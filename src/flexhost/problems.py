@@ -26,7 +26,7 @@ import msgspec
 
 # How far down is looked; below that msgspec's own word is taken.
 _DEEPEST = 50
-# Parts of one list or object that are looked at.
+# Parts of one list or object that are tried by themselves.
 _MOST_PARTS = 1000
 
 Fault = msgspec.ValidationError
@@ -135,7 +135,7 @@ def _inner(kind: Any, value: Any, path: str, depth: int) -> Iterator[str]:
             for name in value:
                 if name not in names and name != tag:
                     yield f"{path}: {unknown(name, names)}"
-    for key, of, part in _parts(kind, value):
+    for key, of, part in _parts(kind, value)[:_MOST_PARTS]:
         yield from problems(of, part, _below(path, key), depth + 1)
 
 
@@ -151,12 +151,12 @@ def _parts(kind: Any, value: Any) -> list[tuple[Any, Any, Any]]:
         if (fields := fields_of(chosen)) is not None:
             return [(f.name, f.kind, value[f.name]) for f in fields if f.name in value]
         if _is_mapping(origin) and len(of) == 2:
-            return [(key, of[1], part) for key, part in list(value.items())[:_MOST_PARTS]]
+            return [(key, of[1], part) for key, part in value.items()]
     elif isinstance(value, list) and _is_list(origin) and of:
         if origin is tuple and of[1:] != (...,):
             together = zip(of, value, strict=False) if len(of) == len(value) else ()
             return [(i, one, part) for i, (one, part) in enumerate(together)]
-        return [(i, of[0], part) for i, part in enumerate(value[:_MOST_PARTS])]
+        return [(i, of[0], part) for i, part in enumerate(value)]
     return []
 
 

@@ -92,6 +92,7 @@ def test_a_line_that_does_not_end_is_logged_in_pieces(told):
 
     with within(call()):
         prints.write("x" * 20_000)
+        assert len(told) == 2
         prints.write("y" * 20_000 + "\n")
 
     assert max(len(text) for _, text, _ in told) == 8_000
