@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-bounds check mypy format-fix fix-staged bench bench-results bench-parameters fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-bounds reference check mypy format-fix fix-staged bench bench-results bench-parameters fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,9 @@ test: .venv/dev ## run all tests
 test-bounds: ## run all tests with the oldest and with the newest packages the ranges allow
 	bash tests/bounds.sh $(PYTHON)
 
-check: .venv/dev ## what CI runs: format, lint, types, tests
+reference: .venv-reference/made ## make .venv-reference, which tests compare the execution context with
+
+check: .venv/dev .venv-reference/made ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -67,7 +69,7 @@ docker: ## build the image
 	docker build -t flexfun-host .
 
 clean: ## remove what was made here, .secrets aside
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv .venv-reference .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/dev: requirements.txt requirements-dev.txt pyproject.toml
@@ -76,6 +78,11 @@ clean: ## remove what was made here, .secrets aside
 .venv/prod: requirements.txt pyproject.toml
 	@rm -rf .venv
 	@$(call make_venv,-r requirements.txt)
+
+.venv-reference/made: requirements-reference.txt
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-reference.txt
+	touch $@
 
 .secrets:
 	@umask 077 && printf '%s\n' \

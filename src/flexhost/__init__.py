@@ -1,6 +1,7 @@
 """The names authors import."""
 
 from flexhost.caller import Caller
+from flexhost.context import ExecutionContext
 from flexhost.errors import BadArgument
 from flexhost.function import CachePolicy, FlexFun, LoadContext, ModuleHealthStatus
 from flexhost.messages import DataSourceMessage, with_messages
@@ -11,6 +12,7 @@ __all__ = [
     "CachePolicy",
     "Caller",
     "DataSourceMessage",
+    "ExecutionContext",
     "FlexFun",
     "LoadContext",
     "ModuleHealthStatus",

@@ -18,6 +18,12 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
+    ["fields", "periods"],
+    ["context_filters", "literals"],
+    ["context_requests", "conditions"],
+    ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct"],
+    ["pushdown"],
+    ["elements"],
     [
         "events",
         "control_groups",
