@@ -179,9 +179,8 @@ def _within_moments(period: Period, field: pa.Field, clock: Clock) -> Condition:
     early = end is not None and end <= INT64.start
     if late or early or period.start >= period.end:
         return nothing(field)
-    return Within(
-        field.name,
-        type_,
-        start if start in INT64 else None,
-        end if end in INT64 else None,
-    )
+    return Within(field.name, type_, _held(start), _held(end))
+
+
+def _held(limit: int | None) -> int | None:
+    return limit if limit is not None and limit in INT64 else None

@@ -116,7 +116,7 @@ def filters_of(draw, name, pool):
             start, end = sorted(draw(st.tuples(near(pool), near(pool))))
             return between(name, draw(ends(start)), draw(ends(end)))
     first = draw(st.integers(-3, 3) | st.integers(-40, 40) | st.integers(-10_000, 10_000))
-    last = first + draw(st.integers(-1, 3))
+    last = first + draw(st.integers(-1, 3) | st.integers(-10_000, 10_000))
     return shifted(name, draw(st.sampled_from(sorted(GRANULARITIES))), first, last)
 
 
