@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields
 
 import pyarrow.flight as fl
 import pytest
+from contexts import but, parameters
 from support import NUMBERS, ROOT, process, serving
 
 from flexfun.sample_function import SampleFlexFunction
@@ -21,6 +22,7 @@ from flexhost.digests import Digest
 from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_OTHER
 from flexhost.health import Health
 from flexhost.messages import KEY
+from flexhost.periods import GRANULARITIES
 from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
@@ -143,6 +145,12 @@ def test_every_setting_stands_on_its_page_with_its_default(heading, section):
             assert shown in shown_as(default), name
 
 
+def test_every_granularity_that_filters_know_stands_on_the_writing_page():
+    [row] = re.findall(r"^\| relative date filter \| (.+)$", WRITING, re.MULTILINE)
+
+    assert set(re.findall(r"[A-Z_]{3,}", row)) == GRANULARITIES
+
+
 def shown_as(default):
     if default in (None, (), "", MISSING) or isinstance(default, Tokens):
         return {"none", "off", "needed"}
@@ -168,6 +176,7 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
         "OwnOrders",
         "Sales",
         "Stocks",
+        "Visits",
     )
     [(sent, told)] = re.findall(r"^`(.*)` is answered with `([^`]+)`", page, re.MULTILINE)
     told = " ".join(told.split())
@@ -187,6 +196,8 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
             client.call("Sales", **json.loads(sent))
         assert client.call("squares", upto=3).to_pylist()[2] == {"n": 2, "square": 4}
         assert client.call("Stocks").to_pylist() == [{"item": "bolt", "pieces": 7}]
+        filtered = parameters(but("city", "Brno"))
+        assert client.call("Visits", **filtered).to_pydict() == {"city": ["Praha"], "people": [12]}
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))
     context.resources.close()
