@@ -22,7 +22,9 @@ def rows_of(table):
 
 
 def in_duckdb(table, where):
-    DUCKDB.register("data", table)
+    DUCKDB.register("arrow", table)
+    # a table of its own: of an Arrow table it has Arrow do the filtering
+    DUCKDB.execute("CREATE OR REPLACE TABLE data AS FROM arrow")
     found = DUCKDB.execute(
         f'SELECT "row" FROM data WHERE {where.text} ORDER BY 1', where.parameters
     )
