@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flexhost.errors import SettingsError
-from flexhost.sources import Sources, Value
+from flexhost.setting_sources import Sources, Value
 
 if TYPE_CHECKING:
     from flexhost.settings import Server

@@ -1,4 +1,5 @@
-"""Every setting of the host: one frozen value, checked at start. `sources.py` finds the values."""
+"""Every setting of the host: one frozen value, checked at start. Where the values come from:
+`setting_sources.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from dynaconf import Dynaconf
 
-from flexhost import exposure, sources
+from flexhost import exposure, setting_sources
 from flexhost.errors import SettingsError
 from flexhost.kinds import (
     Algorithms,
@@ -37,7 +38,7 @@ from flexhost.kinds import (
     TokenList,
     TraceKeys,
 )
-from flexhost.sources import SECRETS, Value
+from flexhost.setting_sources import SECRETS, Value
 from flexhost.tokens import Tokens
 
 ENUMERATED, JWT = "EnumeratedTokenVerification", "JwtTokenVerification"
@@ -172,13 +173,15 @@ def load(files: Iterable[str] = ()) -> Loaded:
 
     Raises SettingsError.
     """
-    found = sources.read(files, {name: get_type_hints(cls) for name, cls in _SECTIONS.items()})
+    found = setting_sources.read(
+        files, {name: get_type_hints(cls) for name, cls in _SECTIONS.items()}
+    )
     settings = Settings(
         **{name: _section(cls, found.get(name, {})) for name, cls in _SECTIONS.items()}
     )
     exposure.check_tls(settings.server, found.get("server", {}))
     exposure.check_closed(settings.server, found)
-    return Loaded(settings, sources.for_functions(found))
+    return Loaded(settings, setting_sources.for_functions(found))
 
 
 def _section(cls: type[Any], keys: dict[str, Value]) -> Any:
@@ -202,7 +205,7 @@ def _entries(key: str, given: Value, hint: Any) -> tuple[Entry, ...]:
     entries = []
     for number, table in enumerate(tables, 1):
         of = f"{given.section}.{key}, {number}"
-        sources.check_once(table, f"[{of}]", given.source)
+        setting_sources.check_once(table, f"[{of}]", given.source)
         keys = {name.lower(): Value(value, given.source, of) for name, value in table.items()}
         for needed in ("name", "token"):
             if needed not in keys:
