@@ -41,23 +41,25 @@ class Awaited:
 
 
 class Steps:
-    """An asynchronous iterator as one for threads. With the last reference the author's `finally`
-    runs, in its loop; whoever iterates has one. One thread iterates, any may interrupt."""
+    """An asynchronous iterator as one for threads. With its end, or with the last reference, the
+    author's `finally` runs, in its loop. One thread iterates, any may interrupt."""
 
     def __init__(self, loop: _Loop, source: AsyncIterator[Any]) -> None:
         self._loop = loop
-        self._source = source
+        self._source: AsyncIterator[Any] | None = source
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
+        if self._source is None:
+            raise StopIteration
         try:
             return self._loop.run(anext(self._source))
-        except StopAsyncIteration:
-            raise StopIteration from None
-        except BaseException:
-            if self._loop.cancelled:  # by us: whatever comes of it, nobody asks for it
+        except BaseException as error:
+            self._close()
+            # by us: whatever comes of it, nobody asks for it
+            if self._loop.cancelled or isinstance(error, StopAsyncIteration):
                 raise StopIteration from None
             raise
 
@@ -65,8 +67,28 @@ class Steps:
         """Cancel what is awaited now, and let nothing more come."""
         self._loop.cancel()
 
+    def _close(self) -> None:
+        source, self._source = self._source, None
+        self._loop.close(source)
+
     def __del__(self) -> None:
-        self._loop.close(self._source)
+        if self._source is None:
+            return
+        if _in_a_loop():  # of another call, which dropped it by chance: it cannot run two
+            close, source = self._loop.close, self._source
+            threading.Thread(target=close, args=[source], name="closer", daemon=True).start()
+        else:
+            self._close()
+
+
+def _in_a_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Loop:
@@ -85,7 +107,13 @@ class _Loop:
         if self._runner is None:
             # not this thread's loop: another thread may go on with it
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        return self._runner.run(self._step(awaitable))
+        value, error = self._runner.run(self._step(awaitable))
+        try:
+            if error is not None:
+                raise error
+            return value
+        finally:
+            del error  # as in `_step`
 
     def cancel(self) -> None:
         """May be called in any thread, at any time."""
@@ -104,16 +132,19 @@ class _Loop:
             self._runner.close()
             self._runner = None
 
-    async def _step(self, awaitable: Awaitable[Any]) -> Any:
+    async def _step(self, awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+        """The value, or the error: raised by a task it would be kept by the task that it keeps, and
+        with it all that its frames hold, until some thread collects garbage."""
         import asyncio
 
         with self._lock:
-            task = self._task = asyncio.current_task()
-            if self.cancelled:
-                assert task is not None
-                task.cancel()  # at the first `await`
+            self._task = asyncio.current_task()
+            if self.cancelled and self._task is not None:
+                self._task.cancel()  # at the first `await`
         try:
-            return await awaitable
+            return await awaitable, None
+        except BaseException as error:
+            return None, error
         finally:
             with self._lock:
                 self._task = None

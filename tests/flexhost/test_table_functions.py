@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import json
 import logging
 import threading
+import weakref
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +21,7 @@ from support import KEEP, LONG, SCHEMA, flight_code, function, serving, until
 
 from flexhost import BadArgument, CachePolicy, Caller, FlexFun, table_function
 from flexhost.call import Call, running
+from flexhost.coroutines import Awaited
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, StartError
 from flexhost.logs import JsonLines
 from flexhost.registry import describe, load
@@ -477,6 +481,77 @@ def test_an_async_stream_that_nobody_reads_is_closed():
     with serving(unread, ttl=0.05) as client:
         client.ticket("unread")
         until(lambda: ended)
+
+
+@pytest.fixture
+def no_garbage_collection():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_loop_of_an_async_function_is_closed_without_a_garbage_collection(fails):
+    loops = []
+
+    @table_function(SCHEMA)
+    async def stream(whole: bool):
+        loops.append(asyncio.get_running_loop())
+        yield pa.table({"n": [0] * 100_000})
+        if fails:
+            raise ValueError("in the middle")
+
+    @table_function(SCHEMA)
+    async def table(whole: bool):
+        loops.append(asyncio.get_running_loop())
+        if fails:
+            raise ValueError("at once")
+        return pa.table({"n": [0]})
+
+    with serving(stream, table) as client:
+        for name in ("stream", "table"):
+            with contextlib.suppress(fl.FlightServerError):
+                client.call(name, whole=True)
+        reader = client.flight.do_get(client.ticket("stream", whole=False))
+        reader.read_chunk()
+        reader.cancel()
+        until(lambda: [loop.is_closed() for loop in loops] == [True] * 3)
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+def test_a_stream_at_its_end_is_kept_by_nobody():
+    class Streams:
+        async def call(self):
+            yield 1
+
+    steps = Awaited(Streams()).call()
+    assert list(steps) == [1]
+    kept = weakref.ref(steps)
+    del steps
+
+    assert kept() is None
+
+
+def test_a_stream_that_is_closed_inside_another_loop_has_its_end_all_the_same():
+    ended = []
+
+    @table_function(SCHEMA)
+    async def stream():
+        try:
+            yield pa.table({"n": [0]})
+            yield pa.table({"n": [1]})
+        finally:
+            ended.append("closed")
+
+    result = ran(stream)
+
+    async def another():
+        result.close()
+
+    asyncio.run(another())
+    until(lambda: ended)
 
 
 def test_an_error_of_an_async_stream_is_coded():
