@@ -2,25 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 from flexhost.caller import Caller
+from flexhost.context import ExecutionContext, ExecutionType
 from flexhost.coroutines import Awaited
+from flexhost.elements import Elements
 from flexhost.errors import FunctionFailed, HostError
 from flexhost.failures import failure
-from flexhost.function import FlexFun, Function, Headers, Instance
+from flexhost.function import TOLD, FlexFun, Function, Headers, Instance
+from flexhost.pushdown import Filters
 
 
-class Arguments(NamedTuple):
-    """params: of the function's own class, or the raw parameters."""
+class Arguments:
+    """params:  of the function's own class, or the raw parameters.
+    columns: the hint for `call`; `hint` is the caller's own.
+    """
 
-    parameters: dict[str, Any]
-    columns: tuple[str, ...] | None
-    headers: Headers
-    caller: Caller
-    params: Any
-    context: Any = None
-    filters: Any = None
+    def __init__(
+        self,
+        function: Function,
+        parameters: dict[str, Any],
+        hint: tuple[str, ...] | None,
+        headers: Headers,
+        caller: Caller,
+        params: Any,
+    ) -> None:
+        self._function = function
+        self.parameters = parameters
+        self.columns = self.hint = hint
+        self.headers = headers
+        self.caller = caller
+        self.params = params
+
+    @cached_property
+    def context(self) -> ExecutionContext | None:
+        """Raises BadCall."""
+        return ExecutionContext.from_parameters(self.parameters)
+
+    @cached_property
+    def filters(self) -> Filters:
+        """Raises BadCall."""
+        of = self._function
+        return Filters.of(self.context, of.schema, of.labels, of.fiscal_year_start_month)
+
+    @cached_property
+    def elements(self) -> Elements | None:
+        """What the host narrows the rows to. Raises BadCall."""
+        of = self._function
+        if not of.narrows_elements:
+            return None
+        return Elements.of(self.context, of.schema, of.labels, of.fiscal_year_start_month)
+
+    @property
+    def for_elements(self) -> bool:
+        """Whether the call asks for the elements of a label."""
+        context = self.context
+        return context is not None and context.execution_type is ExecutionType.LABEL_ELEMENTS
+
+    def prepare(self) -> None:
+        """Read the context, for a function that needs it. Raises BadCall."""
+        needed = list(self.hint or ())
+        filters, elements = self.filters, self.elements
+        if self._function.applies_filters:
+            filters.check()
+            needed += filters.columns
+        if elements is not None:
+            elements.check()
+            needed += elements.columns
+        if self.hint:
+            self.columns = tuple(dict.fromkeys(needed))
 
 
 def accept(
@@ -42,7 +94,10 @@ def accept(
             raise
         except Exception as error:
             raise failure(error, function) from None
-    return Arguments(parameters, columns or None, headers, caller, params)
+    accepted = Arguments(function, parameters, columns or None, headers, caller, params)
+    if function.reads_context:
+        accepted.prepare()
+    return accepted
 
 
 def instance_for(function: Function, arguments: Arguments) -> Instance:
@@ -50,14 +105,25 @@ def instance_for(function: Function, arguments: Arguments) -> Instance:
     instance = function.create()
     if function.told and isinstance(instance, FlexFun):
         _tell(instance, function, arguments)
+    if function.has_elements and arguments.for_elements:
+        instance = _ForElements(instance)
     return Awaited(instance) if function.asynchronous else instance
+
+
+class _ForElements:
+    """An object whose `label_elements` is called in place of its `call`."""
+
+    def __init__(self, instance: Any) -> None:
+        self.call = instance.label_elements
+        self.cancel = instance.cancel
 
 
 def _tell(instance: FlexFun, function: Function, arguments: Arguments) -> None:
     """Set its attributes, past whatever its class does when one is set."""
     own = vars(instance)
-    if _TOLD in own:  # `create` gave the object of another call: nobody may see that one's caller
-        for name in function.told:
+    if TOLD in own:  # `create` gave the object of another call: nobody may see that one's caller
+        own[TOLD] = None
+        for name in (*function.told, "context", "filters"):
             own.pop(name, None)
         if function.parameters is not None:
             raise FunctionFailed(
@@ -65,13 +131,8 @@ def _tell(instance: FlexFun, function: Function, arguments: Arguments) -> None:
                 "expected a new one for each"
             )
         return
-    own[_TOLD] = True
+    own[TOLD] = arguments
     for name in function.told:
         own.setdefault(name, getattr(arguments, name))
     if function.parameters is not None:
         own["params"] = arguments.params
-
-
-_TOLD = "_flexhost_told"
-# Attributes that an object may be given.
-TOLD = ("params", "context", "filters", "caller")

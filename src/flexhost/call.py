@@ -21,6 +21,7 @@ from flexhost.failures import failure
 from flexhost.function import Function, Headers, Instance
 from flexhost.ids import new_id
 from flexhost.kept import Kept
+from flexhost.narrowing import narrowing
 from flexhost.returned import arrow
 from flexhost.source import Source, Sources
 from flexhost.spans import UNTRACED, CallSpans
@@ -161,18 +162,21 @@ class Call:
             with UNTRACED if self.spans is None else self.spans.running(self):
                 instance = instance_for(self.function, arguments)
                 if self._started(instance):
-                    parameters, columns, headers = arguments[:3]
                     more: dict[str, Any] = {}
                     if self.function.wants_caller:
                         more["caller"] = self.caller
                     if self.function.by_name:
                         returned = instance.call(
-                            parameters=parameters, columns=columns, headers=headers, **more
+                            parameters=arguments.parameters,
+                            columns=arguments.columns,
+                            headers=arguments.headers,
+                            **more,
                         )
                     else:
-                        returned = instance.call(parameters, columns, headers, **more)
+                        given = arguments.parameters, arguments.columns, arguments.headers
+                        returned = instance.call(*given, **more)
                     if self.state is State.RUNNING:  # or nobody wants it any more
-                        self._end(State.FINISHED, self._kept(returned))
+                        self._end(State.FINISHED, self._kept(returned, arguments))
         except BaseException as error:  # SystemExit of a function must not cost us the thread
             self._end(State.FAILED, error=failure(error, self.function))
         finally:
@@ -181,10 +185,12 @@ class Call:
             self.seconds_run = self._clock() - started_at
             self.returned = True
 
-    def _kept(self, returned: Any) -> Data:
+    def _kept(self, returned: Any, arguments: Arguments) -> Data:
         """Fitted, and within the budget if it is a table. Raises FunctionFailed and Busy."""
-        data = arrow(returned, self.schema, self.function.name)
-        fitted = fit(data, self.schema, self.function.name)
+        name, narrow = self.function.name, narrowing(self.function, arguments)
+        asked = self.schema if narrow is None else self.function.select(arguments.columns)
+        data = arrow(returned, asked, name)
+        fitted = fit(data, asked, name, narrow)
         if isinstance(fitted, Stream):
             if self.function.cache is None:
                 return fitted
@@ -193,7 +199,7 @@ class Call:
                 f"function {self.function.name!r} has a Cache and returned a stream: only a "
                 "table can be cached"
             )
-        return self._keep(fitted, _sources.of(data), self.function.name)
+        return self._keep(fitted, _sources.of(data), name)
 
     def stop(self, error: HostError) -> bool:
         """End the call with this error. False when it had its outcome already."""

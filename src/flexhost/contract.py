@@ -25,16 +25,29 @@ class Reader(Protocol):
     def read_next_batch(self) -> pa.RecordBatch: ...
 
 
+class Narrow(Protocol):
+    """Leaves less of each fitted table: fewer rows, fewer columns."""
+
+    def schema(self, asked: pa.Schema) -> pa.Schema:
+        """Of what it leaves of a table with the schema `asked`."""
+
+    def __call__(self, table: pa.Table) -> pa.Table: ...
+
+
 class Stream:
     """A reader fitted to its declaration, as tables. One thread iterates; any may close it.
 
     schema: of every table, known before the first.
     """
 
-    def __init__(self, reader: Reader, schema: pa.Schema, function: str) -> None:
+    def __init__(
+        self, reader: Reader, schema: pa.Schema, function: str, narrow: Narrow | None = None
+    ) -> None:
         """Raises FunctionFailed when the reader's own schema cannot be fitted."""
         _check_columns(reader.schema, schema, function)
-        self.schema = _with_metadata_of(reader.schema, schema)
+        self._fitted = _with_metadata_of(reader.schema, schema)
+        self.schema = self._fitted if narrow is None else narrow.schema(self._fitted)
+        self._narrow = narrow
         self._function = function
         self._reader: Reader | None = reader
         self._reading = threading.Lock()
@@ -49,7 +62,11 @@ class Stream:
                 batch = reader.read_next_batch()  # StopIteration at the end
                 if batch.num_rows:
                     table = pa.Table.from_batches([batch])
-                    return _fit_table(table, self.schema, self._function)
+                    table = _fit_table(table, self._fitted, self._function)
+                    if self._narrow is None:
+                        return table
+                    if (table := self._narrow(table)).num_rows:
+                        return table
         raise StopIteration
 
     def close(self) -> None:
@@ -65,15 +82,18 @@ class Stream:
 Fitted: TypeAlias = pa.Table | Stream
 
 
-def fit(data: pa.Table | Reader, schema: pa.Schema, function: str) -> Fitted:
-    """`data` with exactly the columns of `schema`.
+def fit(
+    data: pa.Table | Reader, schema: pa.Schema, function: str, narrow: Narrow | None = None
+) -> Fitted:
+    """`data` with exactly the columns of `schema`, or what `narrow` leaves of that.
 
     A reader becomes a Stream, which fits its batches as they come. Schema metadata of the result is
     kept beside the declared one. Raises FunctionFailed.
     """
     if not isinstance(data, pa.Table):
-        return Stream(data, schema, function)
-    return batches.arranged(_fit_table(data, _with_metadata_of(data.schema, schema), function))
+        return Stream(data, schema, function, narrow)
+    table = _fit_table(data, _with_metadata_of(data.schema, schema), function)
+    return batches.arranged(table if narrow is None else narrow(table))
 
 
 def fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:

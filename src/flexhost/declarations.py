@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
-from flexhost.arguments import TOLD
+import pyarrow as pa
+
 from flexhost.errors import StartError
-from flexhost.function import FlexFun
+from flexhost.function import CALL_ATTRIBUTES, FlexFun
 from flexhost.parameters import Parameters
 
 
@@ -54,4 +56,64 @@ def told_of(cls: type[Any], parameters: Parameters | None) -> tuple[str, ...]:
     if not issubclass(cls, FlexFun):
         return ()
     typed = parameters is not None
-    return tuple(name for name in TOLD if not hasattr(cls, name) or (typed and name == "params"))
+    free = [name for name in CALL_ATTRIBUTES if not hasattr(cls, name)]
+    return tuple(dict.fromkeys([*free, *(["params"] if typed else [])]))
+
+
+def labels_of(cls: type[Any], schema: pa.Schema, where: str) -> dict[str, str]:
+    """Raises StartError."""
+    labels = getattr(cls, "Labels", None) if issubclass(cls, FlexFun) else None
+    if labels is None:
+        return {}
+    if not isinstance(labels, dict) or not all(isinstance(name, str) for name in labels):
+        raise StartError(f"{where}: Labels is {labels!r}, expected a dict of texts")
+    for label, column in labels.items():
+        if column not in schema.names:
+            raise StartError(
+                f"{where}: Labels: {label!r} stands for {column!r}, which is no column"
+            )
+    return dict(labels)
+
+
+def applies_filters(cls: type[Any], where: str) -> bool:
+    """Raises StartError."""
+    applies = getattr(cls, "ApplyFilters", False) if issubclass(cls, FlexFun) else False
+    if not isinstance(applies, bool):
+        raise StartError(f"{where}: ApplyFilters is {applies!r}, expected True or False")
+    return applies
+
+
+def narrows_elements(cls: type[Any], where: str) -> bool:
+    """Raises StartError."""
+    by = getattr(cls, "LabelElements", None) if issubclass(cls, FlexFun) else None
+    if by not in (None, "host"):
+        raise StartError(f'{where}: LabelElements is {by!r}, expected "host" or None')
+    if by is not None and callable(getattr(cls, "label_elements", None)):
+        raise StartError(f'{where}: LabelElements is "host", and it has label_elements: which one?')
+    return by is not None
+
+
+def elements_of(cls: type[Any], where: str) -> Any:
+    """Its own `label_elements`, or None. Raises StartError."""
+    elements = getattr(cls, "label_elements", None) if issubclass(cls, FlexFun) else None
+    if not callable(elements):
+        return None
+    try:
+        inspect.signature(elements).bind(None, parameters=None, columns=None, headers=None)
+    except TypeError as error:
+        raise StartError(
+            f"{where}: label_elements cannot be called with (parameters, columns, headers): {error}"
+        ) from None
+    return elements
+
+
+def reads_context(cls: type[Any], code: Any) -> bool:
+    """Whether something here is about it: what is not, is not refused for a context that is wrong.
+
+    code: what the author wrote to be called.
+    """
+    if not issubclass(cls, FlexFun):
+        return False
+    asked = {"context", "filters"} & set(inspect.signature(code).parameters)
+    named = (cls.Labels, cls.ApplyFilters, cls.LabelElements, getattr(cls, "label_elements", None))
+    return bool(asked) or any(named)

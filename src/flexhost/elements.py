@@ -5,7 +5,8 @@ Never offset and limit: the backend pages by itself, and applied twice they woul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timezone
 from typing import cast
 
@@ -72,17 +73,12 @@ class Elements:
             rows = ~rows
         return cls(rows, [one.column for one in found], depends, [])
 
-    def narrow(self, table: pa.Table, columns: tuple[str, ...] | None) -> pa.Table:
-        """columns: the hint, None for all."""
-        return self._narrowed(table, columns, Distinct())
+    def narrower(self, columns: tuple[str, ...] | None) -> Callable[[pa.Table], pa.Table]:
+        """Narrows the tables of one result, one after another.
 
-    def narrow_each(
-        self, tables: Iterable[pa.Table], columns: tuple[str, ...] | None
-    ) -> Iterator[pa.Table]:
-        """Tables as they come, without those of which nothing is left."""
-        distinct = Distinct()
-        narrowed = (self._narrowed(table, columns, distinct) for table in tables)
-        return (table for table in narrowed if table.num_rows)
+        columns: the hint, None for all.
+        """
+        return functools.partial(self._narrowed, columns=columns, distinct=Distinct())
 
     def check(self) -> None:
         """Raises BadCall, which lists what cannot be expressed, when there is such a part."""
@@ -91,7 +87,7 @@ class Elements:
             raise BadCall(f"{path}: not all can be applied: {'; '.join(self.not_taken)}")
 
     def _narrowed(
-        self, table: pa.Table, columns: tuple[str, ...] | None, distinct: Distinct
+        self, table: pa.Table, *, columns: tuple[str, ...] | None, distinct: Distinct
     ) -> pa.Table:
         found = kept(table, self._rows)
         found = found if columns is None else found.select(list(columns))

@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 
 from flexhost.caller import Caller
+from flexhost.context import ExecutionContext
 from flexhost.errors import BadCall
 from flexhost.parameters import Parameters
+from flexhost.pushdown import Filters
 from flexhost.resources import Resources
 
 # What a `call` may return: see `returned.arrow`. (pyarrow has no types.)
@@ -67,8 +70,17 @@ class FlexFun:
     DeadlineSec: seconds from acceptance that a call may take; None for the host's own deadline.
     MaxRunning:  calls of it that may run at once; None for any number.
 
-    params: for `call`, the parameters as an object of `Parameters`; without it the raw dict.
-    caller: who calls.
+    Labels:        identifiers of labels and date data sets whose column has another name.
+    ApplyFilters:  the host applies the filters that `call` has not taken.
+    LabelElements: "host" has it narrow the rows of a call for the elements of a label. Or write a
+                   method `label_elements`, called then in place of `call`.
+
+    In `call`:
+
+    params:  the parameters as an object of `Parameters`; without it the raw dict.
+    context: the `ExecutionContext`, or None.
+    filters: its filters, see `flexhost.pushdown.Filters`.
+    caller:  who calls.
     """
 
     Name: ClassVar[str]
@@ -78,9 +90,22 @@ class FlexFun:
     Parameters: ClassVar[type[Any] | None] = None
     DeadlineSec: ClassVar[float | None] = None
     MaxRunning: ClassVar[int | None] = None
+    Labels: ClassVar[dict[str, str]] = {}
+    ApplyFilters: ClassVar[bool] = False
+    LabelElements: ClassVar[str | None] = None
 
     params: Any
     caller: Caller
+
+    @cached_property
+    def context(self) -> ExecutionContext | None:
+        """Raises BadCall."""
+        return cast("ExecutionContext | None", _accepted(self).context)
+
+    @cached_property
+    def filters(self) -> Filters:
+        """Raises BadCall."""
+        return cast("Filters", _accepted(self).filters)
 
     @classmethod
     def create(cls) -> FlexFun:
@@ -112,6 +137,18 @@ class FlexFun:
     @staticmethod
     def on_load(ctx: LoadContext) -> None:
         """Called once at start-up, before the first call. An exception ends the start."""
+
+
+# Attributes that an object is given, and the one that has all of them.
+CALL_ATTRIBUTES = ("params", "caller")
+TOLD = "_flexhost_told"
+
+
+def _accepted(instance: FlexFun) -> Any:
+    """What the call was accepted with."""
+    if (accepted := vars(instance).get(TOLD)) is None:
+        raise AttributeError("context and filters are there in `call`, of an object of its own")
+    return accepted
 
 
 class ModuleHealthStatus(enum.Enum):
@@ -175,6 +212,10 @@ class Function:
     deadline:     seconds from acceptance, in place of the host's own.
     max_running:  calls that may run at once.
     asynchronous: whether `call` is async.
+    labels, fiscal_year_start_month: see `pushdown.Filters`.
+    applies_filters, narrows_elements: what the host does to its rows.
+    has_elements: whether it has a `label_elements`.
+    reads_context: whether the execution context must be right before a call may wait.
     """
 
     name: str
@@ -191,6 +232,12 @@ class Function:
     deadline: float | None = None
     max_running: int | None = None
     asynchronous: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    fiscal_year_start_month: int = 1
+    applies_filters: bool = False
+    narrows_elements: bool = False
+    has_elements: bool = False
+    reads_context: bool = False
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

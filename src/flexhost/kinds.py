@@ -21,6 +21,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds f
 Bytes = Annotated[int, Meta(ge=1, le=1 << 50, description="a number of bytes from 1")]
 BytesOr0 = Annotated[int, Meta(ge=0, le=1 << 50, description="a number of bytes from 0")]
 Milliseconds = Annotated[int, Meta(ge=1, le=10**12, description="a whole number from 1")]
+Month = Annotated[int, Meta(ge=1, le=12, description="a month from 1 to 12")]
 LogKey = Annotated[
     str,
     Meta(

@@ -3,6 +3,7 @@ needs no lock."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -55,7 +56,9 @@ class Registry:
         return len(self._functions)
 
 
-def load(names: Iterable[str], ctx: LoadContext | None) -> Registry:
+def load(
+    names: Iterable[str], ctx: LoadContext | None, *, fiscal_year_start_month: int = 1
+) -> Registry:
     """Every function of these modules, each one's `on_load` called once, in the order listed.
 
     ctx: for `on_load`; None to leave that out.
@@ -70,7 +73,8 @@ def load(names: Iterable[str], ctx: LoadContext | None) -> Registry:
         if not found:
             raise StartError(f"module {name!r} defines no function")
         sources.update(dict.fromkeys(found))
-    registry = Registry([_described(source) for source in sources])
+    described = (_described(source, fiscal_year_start_month) for source in sources)
+    registry = Registry(described)
     if ctx is not None:
         for source in sources:
             if isinstance(source, type):
@@ -78,17 +82,17 @@ def load(names: Iterable[str], ctx: LoadContext | None) -> Registry:
     return registry
 
 
-def _described(source: Any) -> Function:
+def _described(source: Any, fiscal_year_start_month: int) -> Function:
     """`describe`, whatever a class does when it is looked at."""
     try:
-        return describe(source)
+        return describe(source, fiscal_year_start_month=fiscal_year_start_month)
     except StartError:
         raise
     except BaseException as error:
         raise modules.failure(f"{source!r} cannot be inspected", error) from None
 
 
-def describe(source: Any) -> Function:
+def describe(source: Any, *, fiscal_year_start_month: int = 1) -> Function:
     """The Function that a class, or a `@table_function`, stands for.
 
     Raises StartError that says what is wrong with it.
@@ -96,8 +100,10 @@ def describe(source: Any) -> Function:
     where = f"{source.__module__}.{source.__qualname__}"
     if table_functions.is_declared(source):
         where = f"table function {where}"
-        return _describe(table_functions.flex_fun(source, where), where, source)
-    return _describe(source, f"function class {where}", getattr(source, "call", None))
+        made = _describe(table_functions.flex_fun(source, where), where, source)
+    else:
+        made = _describe(source, f"function class {where}", getattr(source, "call", None))
+    return dataclasses.replace(made, fiscal_year_start_month=fiscal_year_start_month)
 
 
 def _describe(cls: type[Any], where: str, code: Any) -> Function:
@@ -116,6 +122,7 @@ def _describe(cls: type[Any], where: str, code: Any) -> Function:
         raise StartError(f"{where}: create is {create!r}, expected a class method")
     by_name, wants_caller = _how_called(cls, where)
     parameters = declarations.parameters_of(cls, where)
+    elements = declarations.elements_of(cls, where)
     return Function(
         name=name,
         schema=schema,
@@ -128,10 +135,19 @@ def _describe(cls: type[Any], where: str, code: Any) -> Function:
         told=declarations.told_of(cls, parameters),
         deadline=declarations.deadline_of(cls, where),
         max_running=declarations.max_running_of(cls, where),
-        asynchronous=inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code),
+        asynchronous=_is_async(code) or _is_async(elements),
+        labels=declarations.labels_of(cls, schema, where),
+        applies_filters=declarations.applies_filters(cls, where),
+        narrows_elements=declarations.narrows_elements(cls, where),
+        has_elements=elements is not None,
+        reads_context=declarations.reads_context(cls, code),
         module=cls.__module__,
         file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
     )
+
+
+def _is_async(code: Any) -> bool:
+    return inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
 
 
 def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:

@@ -151,7 +151,11 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
                     verification.verifier(loaded.settings, context),
                     ours=verification.is_ours(loaded.settings),
                 )
-            functions = registry.load(loaded.settings.flexfun.functions, context)
+            functions = registry.load(
+                loaded.settings.flexfun.functions,
+                context,
+                fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
+            )
             signals.loaded = True
             if metrics is not None:
                 metrics.expect(functions)

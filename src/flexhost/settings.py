@@ -29,6 +29,7 @@ from flexhost.kinds import (
     LogKey,
     Method,
     Milliseconds,
+    Month,
     Names,
     OneToken,
     Port,
@@ -107,6 +108,7 @@ class Flexfun:
     functions: Names = ()
     call_deadline_ms: Milliseconds = 180_000
     polling_interval_ms: Milliseconds = 2_000
+    fiscal_year_start_month: Month = 1
 
 
 @dataclass(frozen=True)

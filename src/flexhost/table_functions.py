@@ -25,6 +25,9 @@ def table_function(
     cache: CachePolicy | None = None,
     deadline_sec: float | None = None,
     max_running: int | None = None,
+    labels: dict[str, str] | None = None,
+    apply_filters: bool = False,
+    label_elements: str | None = None,
 ) -> Callable[[_F], _F]:
     """Serve a plain, a generator or an `async` function, which stays what it is for Python.
 
@@ -53,6 +56,9 @@ def table_function(
             "Cache": cache,
             "DeadlineSec": deadline_sec,
             "MaxRunning": max_running,
+            "Labels": labels or {},
+            "ApplyFilters": apply_filters,
+            "LabelElements": label_elements,
         }
         return function
 

@@ -25,7 +25,7 @@ TABLE = pa.table(
 def found(label="city", columns=("city",), table=TABLE, labels=None, **request):
     made = Elements.of(elements(label, **request), table.schema, labels or {})
     made.check()
-    return made.narrow(table, columns).to_pydict()
+    return made.narrower(columns)(table).to_pydict()
 
 
 def dates(start, end, **more):
@@ -145,9 +145,10 @@ def test_what_cannot_be_expressed_is_listed_and_can_be_refused(label, request_, 
         made.check()
 
 
-def test_of_a_stream_each_row_comes_once_and_tables_that_are_left_empty_do_not():
+def test_of_a_stream_each_row_comes_once_():
     made = Elements.of(elements("city"), TABLE.schema)
-    tables = list(made.narrow_each((TABLE.slice(i, 1) for i in range(6)), ("city",)))
+    narrow = made.narrower(("city",))
+    tables = [one for i in range(6) if (one := narrow(TABLE.slice(i, 1)))]
 
     assert [table["city"].to_pylist() for table in tables] == [
         ["Brno"],
@@ -164,7 +165,7 @@ def test_a_stream_is_narrowed_as_it_comes():
         while True:
             yield TABLE
 
-    assert next(made.narrow_each(endless(), ("city",))).num_rows == 4
+    assert next(map(made.narrower(("city",)), endless())).num_rows == 4
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_rows_of_any_type_are_distinct_in_a_table_and_in_a_stream(column):
     made = Elements.of(elements("c"), table.schema)
     expected = 1 if column.null_count == 3 else 2
 
-    assert made.narrow(table, None).num_rows == expected
-    assert made.narrow(table, None).schema == table.schema
+    assert made.narrower(None)(table).num_rows == expected
+    assert made.narrower(None)(table).schema == table.schema
     slices = (table.slice(i, 1) for i in range(3))
-    assert sum(one.num_rows for one in made.narrow_each(slices, None)) == expected
+    assert sum(one.num_rows for one in map(made.narrower(None), slices)) == expected

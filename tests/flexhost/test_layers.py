@@ -54,7 +54,7 @@ LAYERS = [
         "table_functions",
     ],
     ["contract", "spool", "arguments"],
-    ["kept", "rows", "declarations"],
+    ["kept", "rows", "declarations", "narrowing"],
     ["retained", "returned"],
     ["registry", "call", "health", "closers"],
     ["joined", "cache", "messages", "run_bounds"],

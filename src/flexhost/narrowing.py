@@ -1,0 +1,48 @@
+"""What the host does to the rows of a function that leaves filters, or elements, to it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flexhost.arguments import Arguments
+from flexhost.function import Function
+from flexhost.pushdown_arrow import kept
+
+
+class Narrowing:
+    """For the tables of one call, in the types that are declared.
+
+    The filters that the function has not taken are applied. It says so in `call`, or until its
+    first batch, if it is a stream; so the first table decides.
+    """
+
+    def __init__(self, function: Function, arguments: Arguments) -> None:
+        self._filters = arguments.filters if function.applies_filters else None
+        self._hint = arguments.hint
+        elements = arguments.elements
+        self._elements = None if elements is None else elements.narrower(arguments.hint)
+        self._rest: pc.Expression | None = None
+        self._decided = False
+
+    def schema(self, asked: pa.Schema) -> pa.Schema:
+        """Of what leaves; asked: of the tables before."""
+        if self._hint is None:
+            return asked
+        return pa.schema([asked.field(name) for name in self._hint], asked.metadata)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if not self._decided and self._filters is not None:
+            self._rest = self._filters.rest.expression()
+            self._decided = True
+        table = kept(table, self._rest)
+        if self._elements is not None:
+            return self._elements(table)
+        return table if self._hint is None else table.select(list(self._hint))
+
+
+def narrowing(function: Function, arguments: Arguments) -> Narrowing | None:
+    """None when rows leave as they are."""
+    if arguments.elements is not None or (function.applies_filters and arguments.filters.columns):
+        return Narrowing(function, arguments)
+    return None
