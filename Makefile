@@ -16,8 +16,8 @@ prod: ## make .venv with the runtime packages only
 	@[ ! -e .venv/dev ] || rm -rf .venv
 	@$(MAKE) --no-print-directory .venv/prod
 
-dev-server: .venv/dev ## serve the functions of config/ on 127.0.0.1:17001, readable logs
-	@./run-server.sh --dev-log
+dev-server: .venv/dev ## serve the functions of config/ on 127.0.0.1:17001, anew after each save
+	@PYTHONPATH=src $(BIN)/python -m flexhost dev
 
 test: .venv/dev ## run all tests
 	$(BIN)/pytest

@@ -7,11 +7,11 @@ import sys
 import traceback
 from typing import NoReturn
 
-from flexhost import server
-from flexhost.commands import check, doctor, register, start
+from flexhost.commands import check, dev, doctor, register, start
 from flexhost.errors import SettingsError, StartError
+from flexhost.signals import leave
 
-_COMMANDS = (start, check, doctor, register)
+_COMMANDS = (start, dev, check, doctor, register)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print("".join(traceback.format_exception(error, limit=100)), file=sys.stderr)
         print("flexhost: it failed in a way it should not, see above", file=sys.stderr)
         status = 1
-    server.leave(status)
+    leave(status)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -203,6 +203,7 @@ class Function:
     """A described callable.
 
     create:       makes the object whose `call` is run, one for each call.
+    source:       the class, or the function, that it was made of.
     file:         where the author wrote it; only frames of this file are shown to a caller.
     by_name:      whether `call` takes its arguments by their names; otherwise by position.
     wants_caller: whether `call` takes a `caller` besides.
@@ -223,6 +224,7 @@ class Function:
     create: Callable[[], Instance]
     metadata: Mapping[str, Any] | None = None
     module: str = ""
+    source: Any = None
     file: str = ""
     by_name: bool = True
     wants_caller: bool = False

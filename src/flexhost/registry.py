@@ -57,11 +57,16 @@ class Registry:
 
 
 def load(
-    names: Iterable[str], ctx: LoadContext | None, *, fiscal_year_start_month: int = 1
+    names: Iterable[str],
+    ctx: LoadContext | None,
+    *,
+    fiscal_year_start_month: int = 1,
+    before: Iterable[Function] = (),
 ) -> Registry:
     """Every function of these modules, each one's `on_load` called once, in the order listed.
 
-    ctx: for `on_load`; None to leave that out.
+    ctx:    for `on_load`; None to leave that out.
+    before: functions that were loaded before, and are kept where their code is the same object.
 
     A module stands for the classes and table functions defined in it, for a package also those of
     its submodules that it imports, and for whatever its `__all__` names. Raises StartError.
@@ -73,11 +78,13 @@ def load(
         if not found:
             raise StartError(f"module {name!r} defines no function")
         sources.update(dict.fromkeys(found))
-    described = (_described(source, fiscal_year_start_month) for source in sources)
-    registry = Registry(described)
+    known = {one.source: one for one in before}
+    registry = Registry(
+        known.get(source) or _described(source, fiscal_year_start_month) for source in sources
+    )
     if ctx is not None:
         for source in sources:
-            if isinstance(source, type):
+            if isinstance(source, type) and source not in known:
                 _on_load(source, ctx)
     return registry
 
@@ -103,7 +110,7 @@ def describe(source: Any, *, fiscal_year_start_month: int = 1) -> Function:
         made = _describe(table_functions.flex_fun(source, where), where, source)
     else:
         made = _describe(source, f"function class {where}", getattr(source, "call", None))
-    return dataclasses.replace(made, fiscal_year_start_month=fiscal_year_start_month)
+    return dataclasses.replace(made, source=source, fiscal_year_start_month=fiscal_year_start_month)
 
 
 def _describe(cls: type[Any], where: str, code: Any) -> Function:

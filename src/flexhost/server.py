@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import faulthandler
 import functools
 import logging
 import os
-import signal
-import socket
-import sys
 import threading
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from flexhost import capacity, logs, memory, prints, registry, verification
 from flexhost.auth import Authentication
@@ -28,16 +26,16 @@ from flexhost.function import LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry
+from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.results import Results
 from flexhost.retained import Retained
 from flexhost.settings import Loaded, Server
 from flexhost.shares import share_by
+from flexhost.signals import LAST, Signals, leave
 from flexhost.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flexhost.frontends.http import HttpFrontend, Page
     from flexhost.frontends.listener import Listener, Make
     from flexhost.metrics import Metrics
@@ -45,25 +43,32 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("flexhost")
 
-# Seconds for what should take none once everything ended: closing listeners, leaving the process.
-_LAST = 1.0
 # Seconds for who connected at the last moment to be told to go elsewhere: gRPC tells those whose
 # request arrives in its shutdown CANCELLED, after which no client tries again (measured).
 _FAREWELL = 0.2
 
 
-def serve(loaded: Loaded) -> NoReturn:
+class Watching(Protocol):
+    """Serves other functions later on: `functions` is what is served now."""
+
+    def __call__(
+        self, functions: Registry, context: LoadContext, serve: Callable[[Registry], None]
+    ) -> AbstractContextManager[None]:
+        """As long as it is inside."""
+
+
+def serve(loaded: Loaded, watching: Watching | None = None) -> NoReturn:
     """Serve until SIGTERM or SIGINT, then drain and end the process with status 0.
 
     A second signal ends it with status 1. Raises StartError.
     """
     telemetry = Telemetry(_metrics(loaded.settings.server))
     telemetry.tracing = _tracing(loaded.settings.server)
-    signals = _Signals(loaded.settings.server.drain_sec, telemetry)
+    stopping = Signals(loaded.settings.server.drain_sec, telemetry)
     try:
-        _serve(loaded, signals, telemetry)
+        _serve(loaded, stopping, telemetry, watching)
     finally:
-        telemetry.close(_LAST)
+        telemetry.close(LAST)
     logging.shutdown()
     leave(0)
 
@@ -82,7 +87,9 @@ def within_limit(wanted: Server, limit: int | None) -> Server:
     return dataclasses.replace(wanted, task_threads=calls, max_streams=reads, max_rpcs=requests)
 
 
-def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
+def _serve(
+    loaded: Loaded, stopping: Signals, telemetry: Telemetry, watching: Watching | None
+) -> None:
     wanted = within_limit(loaded.settings.server, capacity.threads())
     capacity.bound_pools(capacity.processors())
     if wanted.stream_stall_sec and not connections.AVAILABLE:
@@ -118,7 +125,7 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
         trim_every=wanted.malloc_trim_interval_sec,
         tracer=telemetry.tracing,
     )
-    signals.at_once = results.retained.close  # or files would stay until the next start
+    stopping.at_once = results.retained.close  # or files would stay until the next start
     resources = Resources()  # closed after everything that may use them
     with contextlib.closing(resources), contextlib.closing(host):
         health = Health(lambda: executor.abandoned < wanted.max_abandoned)
@@ -156,11 +163,10 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
                 context,
                 fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
             )
-            signals.loaded = True
-            if metrics is not None:
-                metrics.expect(functions)
+            stopping.loaded = True
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail
-            host.open(functions)
+            serve_these = functools.partial(_open, host, metrics)
+            serve_these(functions)
             _logger.info(
                 "serving %s on %s:%s, advertised as %s",
                 ", ".join(function.name for function in functions) or "no function",
@@ -168,7 +174,8 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
                 frontend.port,
                 frontend.location.uri.decode(),
             )
-            signals.wait()
+            with watching(functions, context, serve_these) if watching else _UNWATCHED:
+                stopping.wait()
             host.stop_accepting()
             telemetry.say(
                 f"stopping within {wanted.drain_sec:g} s; a second signal ends it at once"
@@ -177,10 +184,19 @@ def _serve(loaded: Loaded, signals: _Signals, telemetry: Telemetry) -> None:
             connections.stop_listening(frontend.port)
             threading.Event().wait(_FAREWELL)
         finally:
-            ended = frontend.stop(_LAST)
+            ended = frontend.stop(LAST)
             if http is not None:
-                http.stop(_LAST)
+                http.stop(LAST)
     telemetry.say("stopped" if ended else "stopped, with requests open that would not end")
+
+
+def _open(host: Host, metrics: Metrics | None, functions: Registry) -> None:
+    if metrics is not None:
+        metrics.expect(functions)
+    host.open(functions)
+
+
+_UNWATCHED: AbstractContextManager[None] = contextlib.nullcontext()
 
 
 def _retained(wanted: Server, telemetry: Telemetry) -> Retained:
@@ -255,65 +271,3 @@ def _http(
     for bound, paths in zip(frontend.addresses, pages.values(), strict=True):
         _logger.info("HTTP on %s:%s: %s", *bound, " ".join(paths))
     return frontend
-
-
-class _Signals:
-    """The first SIGTERM or SIGINT ends `wait`; the second ends the process with status 1.
-
-    Before the functions are loaded there is nothing to drain: the first ends the process then.
-
-    A thread reads what the system's own handler writes into a socket. Python's handlers run only
-    between two steps of the main thread, which may be inside pyarrow or a function's import for
-    long, and one that comes just before it waits for a lock goes unnoticed.
-    """
-
-    def __init__(self, drain: float, telemetry: Telemetry) -> None:
-        self.loaded = False
-        self.at_once: Callable[[], object] | None = None  # what is done even so
-        self._drain = drain
-        self._telemetry = telemetry
-        self._came = threading.Lock()
-        self._came.acquire()
-        self._wakes, self._woken = socket.socketpair()
-        self._wakes.setblocking(False)
-        signal.set_wakeup_fd(self._wakes.fileno())
-        for number in _STOPPING:
-            signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._read, name="signals", daemon=True).start()
-
-    def wait(self) -> None:
-        self._came.acquire()
-
-    def _read(self) -> None:
-        self._next()
-        if not self.loaded:
-            self._clean_up()
-            self._telemetry.close(_LAST)
-            leave(0)
-        # for a function that never lets go of the interpreter: this needs no Python to end it
-        faulthandler.dump_traceback_later(self._drain + 3 * _LAST + 10, exit=True)
-        self._came.release()
-        self._next()
-        self._clean_up()
-        self._telemetry.close(_LAST)
-        leave(1)
-
-    def _clean_up(self) -> None:
-        if self.at_once is not None:
-            self.at_once()
-
-    def _next(self) -> None:
-        while self._woken.recv(1)[0] not in _STOPPING:
-            pass
-
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
-
-
-def leave(status: int) -> NoReturn:
-    """End the process now, whatever its threads do: the interpreter cannot be taken down under
-    functions that are at work in native code (measured: it aborts)."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(status)

@@ -233,12 +233,13 @@ class Process:
         variables: dict[str, str],
         *,
         config: bool = True,
+        command: str = "start",
     ) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("GOODDATA_FLIGHT")}
         environ["PYTHONPATH"] = os.pathsep.join([str(files[0].parent), str(ROOT / "src")])
         given = ["--config", *map(str, files)] if config else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flexhost", "start", *given, *options],
+            [sys.executable, "-m", "flexhost", command, *given, *options],
             env={**environ, **variables},
             cwd=files[0].parent,
             stderr=subprocess.PIPE,
@@ -283,6 +284,7 @@ def process(
     settings: str = "",
     *options: str,
     listen: str = "listen_port = 0",
+    command: str = "start",
     **variables: str,
 ) -> Iterator[Process]:
     """A host of the functions in `module`, a Python source, with further TOML `settings`."""
@@ -290,7 +292,7 @@ def process(
     functions = '["my_functions"]' if module else "[]"
     config = folder / "host.toml"
     config.write_text(f"[flexfun]\nfunctions = {functions}\n[server]\n{listen}\n{settings}\n")
-    started = Process([config], list(options), variables)
+    started = Process([config], list(options), variables, command=command)
     try:
         yield started
     finally:

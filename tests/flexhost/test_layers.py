@@ -72,10 +72,10 @@ LAYERS = [
     ["exposure"],
     ["settings", "logs", "observability", "prints"],
     ["metrics", "gauges", "jwt_tokens", "tracing"],
-    ["verification", "reach"],
+    ["verification", "reach", "signals", "reloading"],
     ["server", "doctor", "check", "data_source"],
     ["commands.options"],
-    ["commands.start", "commands.check", "commands.doctor", "commands.register"],
+    ["commands.start", "commands.dev", "commands.check", "commands.doctor", "commands.register"],
     ["cli"],
     ["__main__"],
 ]
