@@ -25,7 +25,7 @@ test: .venv/dev ## run all tests
 test-bounds: ## run all tests with the oldest and with the newest packages the ranges allow
 	bash tests/bounds.sh $(PYTHON)
 
-reference: .venv-reference/made ## make .venv-reference, which tests compare the execution context with
+reference: .venv-reference/made ## make .venv-reference, the reference that tests compare with
 
 check: .venv/dev .venv-reference/made ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check
@@ -79,9 +79,10 @@ clean: ## remove what was made here, .secrets aside
 	@rm -rf .venv
 	@$(call make_venv,-r requirements.txt)
 
-.venv-reference/made: requirements-reference.txt
+.venv-reference/made: requirements-reference.txt requirements.txt
 	$(PYTHON) -m venv .venv-reference
-	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-reference.txt
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-reference.txt -r requirements.txt
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'gooddata-flexfun==1.30.*'
 	touch $@
 
 .secrets:

@@ -234,12 +234,13 @@ class Process:
         *,
         config: bool = True,
         command: str = "start",
+        python: str = sys.executable,
     ) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("GOODDATA_FLIGHT")}
         environ["PYTHONPATH"] = os.pathsep.join([str(files[0].parent), str(ROOT / "src")])
         given = ["--config", *map(str, files)] if config else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flexhost", command, *given, *options],
+            [python, "-m", "flexhost", command, *given, *options],
             env={**environ, **variables},
             cwd=files[0].parent,
             stderr=subprocess.PIPE,
@@ -285,6 +286,7 @@ def process(
     *options: str,
     listen: str = "listen_port = 0",
     command: str = "start",
+    python: str = sys.executable,
     **variables: str,
 ) -> Iterator[Process]:
     """A host of the functions in `module`, a Python source, with further TOML `settings`."""
@@ -292,7 +294,7 @@ def process(
     functions = '["my_functions"]' if module else "[]"
     config = folder / "host.toml"
     config.write_text(f"[flexfun]\nfunctions = {functions}\n[server]\n{listen}\n{settings}\n")
-    started = Process([config], list(options), variables, command=command)
+    started = Process([config], list(options), variables, command=command, python=python)
     try:
         yield started
     finally:
