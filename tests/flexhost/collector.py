@@ -7,11 +7,10 @@ import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import grpc
+from http_server import Quiet, answering
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -59,8 +58,8 @@ def attributes(span: Any) -> dict[str, Any]:
 def over_http() -> Iterator[Collector]:
     """OTLP, and Zipkin: those spans come as dicts."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(Quiet):
+        def do_POST(self) -> None:  # noqa: N802  # the library says so
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.path == "/v1/traces":
                 collector.take(ExportTraceServiceRequest.FromString(body))
@@ -72,16 +71,9 @@ def over_http() -> Iterator[Collector]:
                 self.send_response(202)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        collector = Collector(f"http://127.0.0.1:{server.server_port}")
-        thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with answering(Handler) as url:
+        collector = Collector(url)
         yield collector
-        server.shutdown()
-        thread.join(LONG)
 
 
 @contextmanager

@@ -7,11 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 from authority import Authority
+from http_server import Quiet, answering
 from support import LONG, ROOT
 
 MEDIA_TYPE = "application/vnd.gooddata.api+json"
@@ -56,8 +55,8 @@ class Backend:
 
 @pytest.fixture
 def backend():
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
+    class Handler(Quiet):
+        def do_GET(self):  # noqa: N802  # the library says so
             length = int(self.headers.get("content-length", 0))
             body = json.loads(self.rfile.read(length)) if length else None
             status, answer = made.respond(self.command, self.path, self.headers, body)
@@ -69,16 +68,9 @@ def backend():
 
         do_POST = do_PUT = do_GET  # noqa: N815
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made = Backend(f"http://127.0.0.1:{server.server_port}")
-        thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with answering(Handler) as url:
+        made = Backend(url)
         yield made
-        server.shutdown()
-        thread.join(LONG)
 
 
 @pytest.fixture
