@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from flexhost.call import Call, State
 from flexhost.errors import BadCall, HostError, NotReady, Unauthenticated
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
+from flexhost.writer import MOST, Writer, wait_for_quiet
 
 if TYPE_CHECKING:
     from flexhost.metrics import Metrics
@@ -22,28 +23,20 @@ _logger = logging.getLogger("flexhost.calls")
 _trouble = logging.getLogger("flexhost")
 
 
-# Lines are written once no event came for _BATCH seconds, or after _LONGEST. In a burst the writer
-# would else compete for the interpreter with every request that comes: measured with 2,000 of them,
-# that costs a request more than everything else.
-_BATCH = 0.05
-_LONGEST = 1.0
-# What may wait to be written. Past it refusals and lines of others are only counted: a log that
-# cannot be written must not take the memory of the host. Calls that end have bounds of their own.
-_MOST = 50_000
 # Refusals of somebody who may be anybody, and lines about those of each kind in so many seconds:
 # whoever tries tokens, or knocks before the host is ready, fills no disk.
 _OF_ANYBODY = (Unauthenticated, NotReady)
 _FAILED_LINES, _FAILED_SECONDS = 10, 60.0
 
-# An event, a line of the host itself, a line of somebody else to be written, or the end.
-_Item: TypeAlias = Event | str | Callable[[], object] | None
+# An event, a line of the host itself, or the end.
+_Item: TypeAlias = Event | str | None
 
 
 class Telemetry:
-    """The host's one listener: events are written by a thread of their own, in the order they came,
-    so that no call waits for its line. Never raises: a broken log must not cost a call.
+    """The host's one listener: events are counted by a thread of their own, in the order they came,
+    so that no call waits for it. Never raises: a broken log must not cost a call.
 
-    The lines that others log are written there too, see `later`.
+    Lines are written by yet another one, see `later`: metrics must go on while a log is stuck.
     """
 
     def __init__(
@@ -54,16 +47,17 @@ class Telemetry:
         self._clock = clock
         self._events: queue.SimpleQueue[tuple[float, _Item]] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._lost = 0
+        self._writer = Writer()
         self._failed: dict[type[HostError], _Limit] = {
             kind: _Limit(_FAILED_LINES, _FAILED_SECONDS) for kind in _OF_ANYBODY
         }
-        self._writer = threading.Thread(target=self._write_all, name="telemetry", daemon=True)
-        self._writer.start()
+        self._thread = threading.Thread(target=self._tell_all, name="telemetry", daemon=True)
+        self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Refused) and self._events.qsize() > _MOST:
-            self._lost += 1
+        # of the others there are no more than threads at work
+        if isinstance(event, Refused) and self._events.qsize() > MOST:
+            self._writer.left_out += 1
         else:
             self._events.put((self._clock(), event))
 
@@ -72,55 +66,36 @@ class Telemetry:
         self._events.put((self._clock(), text))
 
     def later(self, write: Callable[[], object]) -> bool:
-        """Whether `write` is called in its turn, or left out since too many wait. False for whoever
-        has to do it: the writer itself, and everybody once this is closed."""
-        if self._closing.is_set() or threading.current_thread() is self._writer:
-            return False
-        if self._events.qsize() > _MOST:
-            self._lost += 1
-        else:
-            self._events.put((0.0, write))
-        return True
+        """See `Writer`."""
+        return self._writer.later(write)
 
     def close(self, seconds: float) -> None:
-        """Write what came until now, for at most so long."""
+        """Tell and write what came until now, each for at most so long."""
         self._closing.set()
         self._events.put((0.0, None))
-        self._writer.join(seconds)
-        while not (self._writer.is_alive() or self._events.empty()):
-            self._write(*self._events.get())  # what came together with the end
+        self._thread.join(seconds)
+        while not (self._thread.is_alive() or self._events.empty()):
+            self._tell(*self._events.get())  # what came together with the end
+        self._writer.close(seconds)
         if self.tracing is not None:
             self.tracing.close(seconds)
 
-    def _write_all(self) -> None:
+    def _tell_all(self) -> None:
         while True:
             at, event = self._events.get()
-            self._wait_for_quiet()
+            wait_for_quiet(self._events, self._closing)
             while event is not None:
-                self._write(at, event)
+                self._tell(at, event)
                 if self._events.empty():
                     break
                 at, event = self._events.get()
             if event is None:
                 return
             del event  # and with it the call
-            if self._lost:
-                lost, self._lost = self._lost, 0
-                _trouble.error("%d lines are left out: the log is too slow", lost)
 
-    def _wait_for_quiet(self) -> None:
-        until = time.monotonic() + _LONGEST
-        came = -1
-        while came != self._events.qsize() and time.monotonic() < until:
-            came = self._events.qsize()
-            self._closing.wait(_BATCH)
-
-    def _write(self, at: float, event: _Item) -> None:
+    def _tell(self, at: float, event: _Item) -> None:
         try:
             if event is None:
-                return
-            if callable(event):
-                event()
                 return
             if isinstance(event, str):
                 _logger_line(_trouble, logging.INFO, event, at, {})

@@ -68,7 +68,7 @@ LAYERS = [
     ["frontends.flight_admission"],
     ["frontends.flight"],
     ["frontends.listener"],
-    ["setting_sources", "kinds"],
+    ["setting_sources", "kinds", "writer"],
     ["exposure"],
     ["settings", "logs", "observability", "prints"],
     ["metrics", "gauges", "jwt_tokens", "tracing"],

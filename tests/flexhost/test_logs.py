@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import itertools
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 import time
 import weakref
+from urllib.request import urlopen
 
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from support import KEEP, LONG, NUMBERS, SCHEMA, Client, free_port, function, process, until
+from support import KEEP, LONG, NUMBERS, ROOT, SCHEMA, Client, free_port, function, process, until
 
-from flexhost import observability
+from flexhost import writer
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.errors import BadCall, FunctionFailed, NotReady, Unauthenticated
@@ -314,7 +318,7 @@ def test_a_line_is_written_by_a_thread_of_its_own(logger):
     telemetry.close(LONG)
 
     assert [line["event"] for line in written] == ["here"]
-    assert threads == [telemetry._writer.ident] != [threading.get_ident()]
+    assert threads == [telemetry._writer._thread.ident] != [threading.get_ident()]
 
 
 def test_a_line_says_what_was_true_when_it_was_logged(logger):
@@ -374,7 +378,7 @@ def test_a_line_that_waits_to_be_written_keeps_no_frame_of_its_exception(logger)
 
 def test_lines_past_a_bound_are_counted_and_not_kept(logger, monkeypatch, caplog):
     made, telemetry, written = logger
-    monkeypatch.setattr(observability, "_MOST", 3)
+    monkeypatch.setattr(writer, "MOST", 3)
     writing, go_on = threading.Event(), threading.Event()
     telemetry.later(lambda: (writing.set(), go_on.wait(LONG)))
     assert writing.wait(LONG)
@@ -420,6 +424,56 @@ class Stuck(logging.Handler):
         tables = [client.call("logging") for _ in range(3)]
 
     assert [table.num_rows for table in tables] == [3, 3, 3]
+
+
+@pytest.fixture
+def unread(tmp_path):
+    """The client of a host whose stderr nobody reads, the port of its metrics, and its process."""
+    reading, writing = os.pipe()
+    listen, metrics = free_port(), free_port()
+    (tmp_path / "my_functions.py").write_text(NUMBERS)
+    config = tmp_path / "host.toml"
+    config.write_text(
+        f"[flexfun]\nfunctions = ['my_functions']\n[server]\nlisten_port = {listen}\n"
+        f"metrics_host = '127.0.0.1'\nmetrics_port = {metrics}\ndrain_sec = 1\n"
+    )
+    host = subprocess.Popen(
+        [sys.executable, "-m", "flexhost", "start", "--config", str(config)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])},
+        stderr=writing,
+    )
+    # all that a pipe takes, but for what the host says at its start
+    os.set_blocking(writing, False)
+    for _ in range(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) // 4096 - 1):
+        os.write(writing, b"." * 4096)
+    os.set_blocking(writing, True)
+    client = Client(listen)
+    client.flight.wait_for_available(LONG)
+    until(lambda: list(client.flight.list_flights()))
+    yield client, metrics, host
+    host.kill()
+    host.wait()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_metrics_go_on_while_the_log_is_stuck(unread):
+    client, port, _ = unread
+    for _ in range(100):
+        client.call()
+
+    counted = 'flexhost_calls_total{code="OK",function="numbers",outcome="ok"} 100.0'
+    until(lambda: counted in urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
+
+
+def test_a_log_that_is_stuck_holds_up_no_stop(unread):
+    client, _, host = unread
+    for _ in range(100):
+        client.call()
+
+    host.terminate()
+
+    assert host.wait(LONG) == 0
 
 
 def test_a_call_has_one_line_and_the_way_there_none(tmp_path):
