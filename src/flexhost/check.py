@@ -125,7 +125,7 @@ def _tracing(server: Server) -> Iterator[Finding]:
     try:
         from flexhost import tracing  # takes OpenTelemetry, which takes 60 ms
 
-        tracing.exporter(kind)
+        tracing.processor(kind)
     except StartError as error:
         yield _wrong(error)
         return

@@ -25,6 +25,8 @@ from flexhost.version import VERSION
 if TYPE_CHECKING:
     from flexhost.settings import Server
 
+_VARIABLES = "these OTEL_* variables"
+
 try:
     from opentelemetry import context as otel
     from opentelemetry import propagate, trace
@@ -40,6 +42,10 @@ except ImportError as error:
     raise SettingsError(
         f"tracing needs opentelemetry-sdk, which cannot be imported ({error}): install it, or "
         "the project's extra [tracing]"
+    ) from None
+except Exception as error:  # it reads its variables when it is imported
+    raise SettingsError(
+        f"OpenTelemetry cannot be used with these OTEL_* variables: {error}"
     ) from None
 
 _logger = logging.getLogger("flexhost")
@@ -68,15 +74,24 @@ _MOST = 500
 
 
 def tracer(wanted: Server) -> Tracing:
-    """Raises SettingsError, see `exporter`."""
+    """Raises SettingsError, see `processor`."""
     provider = TracerProvider(resource=_resource(wanted), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter(wanted.otel_exporter_type)))
+    provider.add_span_processor(processor(wanted.otel_exporter_type))
     trace.set_tracer_provider(provider)  # for the spans of functions
     return Tracing(
         provider,
         {str(k): v for k, v in wanted.log_trace_keys.items()},
         extract=wanted.otel_extract_context,
     )
+
+
+def processor(kind: str) -> BatchSpanProcessor:
+    """Raises SettingsError, see `exporter`, and for wrong variables of its own."""
+    sends = exporter(kind)
+    try:
+        return BatchSpanProcessor(sends)
+    except ValueError as error:
+        raise SettingsError(f"OpenTelemetry cannot be used with {_VARIABLES}: {error}") from None
 
 
 def exporter(kind: str) -> SpanExporter:

@@ -193,3 +193,12 @@ def test_a_host_without_functions_is_a_warning(check):
 
     assert status == 0
     assert "warning [flexfun] functions lists no module" in told
+
+
+def test_a_wrong_variable_of_opentelemetry_is_wrong(check, monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999")
+
+    status, told = check("otel_exporter_type = 'console'\notel_service_name = 'tests'")
+
+    assert status == 2
+    assert "WRONG   OpenTelemetry cannot be used with these OTEL_* variables" in told

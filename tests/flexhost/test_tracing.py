@@ -300,3 +300,23 @@ def test_a_package_that_is_missing_ends_the_start(tmp_path, kind, missing, told)
     assert status == 2
     assert told in written
     assert "extra [" in written
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_PROPAGATORS", "nope"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "nope"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999"),
+    ],
+)
+def test_a_wrong_variable_of_opentelemetry_ends_the_start_without_a_traceback(
+    tmp_path, variable, value
+):
+    settings = "otel_exporter_type = 'console'\notel_service_name = 'tests'"
+    with process(tmp_path, NUMBERS, settings, **{variable: value}) as host:
+        status, written = host.ended()
+
+    assert status == 2
+    assert "flexhost: OpenTelemetry cannot be used with these OTEL_* variables" in written
+    assert "Traceback" not in written
