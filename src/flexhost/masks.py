@@ -7,24 +7,33 @@ from typing import Any
 
 MASK = "***"
 
+# `db_password`, `x-api-key`, `accessToken`; also `PGPASSWORD`
 _NAME = re.compile(
-    r"(^|[_.-])(authorization|cookie|credentials?|passphrase|passw(or)?d|secret|token"
-    r"|(api|access|private|secret)[_-]?key)$",
+    r"(?:^|[_.-]|(?<=[a-z0-9])(?=[A-Z]))(?i:authorization|cookies?|credentials?|passphrase|secrets?"
+    r"|token|(?:api|access|account|private|secret|signing|encryption)[_-]?key)$"
+    r"|(?i:passw(?:or)?ds?)$"
+)
+# Where a list goes on: to be read when something is wrong with it.
+_PLACE = re.compile(r"(next|page|continuation)[_-]?token$", re.IGNORECASE)
+# All begin with what is cheap to look for.
+_BEARER = re.compile(r"\b(bearer\s+)[^\s\"',;]{4,}", re.IGNORECASE)
+_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+(?=@)")
+# of the parameters of a connection or a URL
+_PAIR = re.compile(
+    r"((?:passw(?:or)?d|pwd|secret|(?:access|auth|id|refresh|sas)[_-]?token"
+    r"|(?:api|access|account|secret)[_-]?key)\s?=(?!=)\s?)(?:'[^']*'|\"[^\"]*\"|[^\s;,&'\"]+)",
     re.IGNORECASE,
 )
-# Both begin with what is cheap to look for.
-_BEARER = re.compile(r"\b(bearer\s+)[^\s\"',;]{4,}", re.IGNORECASE)
-_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)")
 # of values within values
 _DEPTH = 8
 
 
 def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
-    """The value without secrets: all of it when its name is that of one, what follows "Bearer" in a
-    text, the password in a URL; also deep in mappings and lists."""
+    """The value without secrets: all of it when its name is that of one, what follows "Bearer" or
+    "password=" in a text, the password in a URL; also deep in mappings and lists."""
     if value is None or isinstance(value, bool):
         return value
-    if _NAME.search(name):
+    if _NAME.search(name) and not _PLACE.search(name):
         return MASK
     if isinstance(value, str):
         return _text(value)
@@ -40,6 +49,8 @@ def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
 def _text(text: str) -> str:
     if "earer" in text or "EARER" in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
+    if "=" in text:
+        text = _PAIR.sub(rf"\1{MASK}", text)
     if "://" in text:
         text = _IN_URL.sub(rf"\1{MASK}", text)
     return text

@@ -27,6 +27,7 @@ from flexhost.errors import BadCall, FunctionFailed, NotReady, Unauthenticated
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
 from flexhost.logs import JsonLines, write_later
+from flexhost.masks import masked
 from flexhost.observability import Telemetry
 from flexhost.registry import describe
 from flexhost.returned import arrow
@@ -512,6 +513,34 @@ def test_secrets_are_masked_in_lines():
     assert (told["url"], told["tokens_left"]) == ("postgresql://ann:***@db/sales", 7)
     assert told["event"] == "auth bearer ***"
     assert told["headers"]["deep"] == [{"db_password": "***"}]
+
+
+@pytest.mark.parametrize(
+    "name", ["accessToken", "clientSecret", "dbPassword", "PGPASSWORD", "AccountKey", "signing_key"]
+)
+def test_names_of_secrets_are_known_however_they_are_written(name):
+    assert masked("s3cret", name) == "***"
+
+
+@pytest.mark.parametrize(
+    "name", ["next_token", "pageToken", "token_count", "max_tokens", "primary_key", "tokenizer"]
+)
+def test_names_that_only_look_like_those_of_secrets_are_let_alone(name):
+    assert masked("v", name) == "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("host=db password=s3cret user=ann", "host=db password=*** user=ann"),
+        ("Server=a;Pwd = 's3 cret';Database=b", "Server=a;Pwd = ***;Database=b"),
+        ("GET /rows?api_key=s3cret&page=2", "GET /rows?api_key=***&page=2"),
+        ("postgresql://ann:s3c@ret@db/sales", "postgresql://ann:***@db/sales"),
+        ("if password == other: next_token=5", "if password == other: next_token=5"),
+    ],
+)
+def test_secrets_in_a_text_are_masked(text, shown):
+    assert masked(text) == shown
 
 
 def test_a_contract_failure_names_no_exception():
