@@ -28,10 +28,14 @@ class Joined:
     That takes a thread that takes from the source, because whoever waits for its next table cannot
     send the ones before: it starts with the first small table after the first. One thread iterates;
     any may close.
+
+    context: that the source works in, in whichever thread: what it binds is there until its end.
     """
 
-    def __init__(self, source: Iterator[pa.Table]) -> None:
-        self._source = _pieces(source)
+    def __init__(
+        self, source: Iterator[pa.Table], context: contextvars.Context | None = None
+    ) -> None:
+        self._source = _pieces(source, context or contextvars.copy_context())
         self._begun = False
         self._thread: threading.Thread | None = None
         self._waiting: deque[pa.RecordBatch] = deque()
@@ -52,12 +56,7 @@ class Joined:
                 self._begun = True
                 return pa.Table.from_batches([batch])
             self._add(batch)
-            self._thread = threading.Thread(
-                target=contextvars.copy_context().run,  # which call it is, for what it logs
-                args=[self._take],
-                name="stream",
-                daemon=True,
-            )
+            self._thread = threading.Thread(target=self._take, name="stream", daemon=True)
             self._thread.start()
         with self._changed:
             while not self._due():
@@ -139,7 +138,7 @@ class Joined:
         return group
 
 
-def _pieces(source: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    for table in source:
+def _pieces(source: Iterator[pa.Table], context: contextvars.Context) -> Iterator[pa.RecordBatch]:
+    while (table := context.run(next, source, None)) is not None:
         for batch in table.to_batches():
             yield from batches.cut(batch)

@@ -3,6 +3,7 @@ is being read from it."""
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from flexhost.failures import failure
 from flexhost.joined import Joined
 from flexhost.kept import Kept, Opened
 from flexhost.retained import Retained
-from flexhost.spans import UNTRACED, ReadSpans
+from flexhost.spans import ReadSpans
 
 # Seconds between two looks at everything that is kept.
 EXPIRE_EVERY = 1.0
@@ -50,16 +51,19 @@ class Reading:
         self._stream: Stream | None = None
         self._joined: Joined | None = None
         self._tables: Iterator[pa.Table]
+        # each time that gRPC calls it is in a new one: what a function binds would be lost
+        self._context = contextvars.Context()
         if isinstance(data, Stream):
             self.schema: pa.Schema = data.schema
             self._stream = data
-            self._tables = self._joined = Joined(data)
+            self._context.run(running.set, call)
+            self._tables = self._joined = Joined(data, self._context)
         else:
             self.schema = data.table.schema
             self.table, self.size, self._close_table = data
             self._tables = _chunks(data.table)
         self.to_the_end = results.after_read is not None
-        self.spans: ReadSpans | None = None
+        self._spans: ReadSpans | None = None
         self._results = results
         self._cut = cut
         self._opened = results.clock()
@@ -77,20 +81,16 @@ class Reading:
         try:
             if self._error is not None:
                 raise self._error
-            context = running.set(self.call)
-            try:
-                with UNTRACED if self.spans is None else self.spans.current():
-                    table = next(self._tables)
-            finally:
-                running.reset(context)
+            table = next(self._tables)
         except StopIteration:
             if self._error is not None:
                 raise self._error from None
             self._complete = True
             raise
         except BaseException as error:
-            self._error = failure(error, self.call.function)
-            self._error.id, self._error.function = self.call.id, self.call.function.name
+            if self._error is None:  # or it was closed meanwhile, under its hands
+                self._error = failure(error, self.call.function)
+                self._error.id, self._error.function = self.call.id, self.call.function.name
             raise self._error from None
         self._rows += table.num_rows
         self._bytes += size_of(table)
@@ -120,21 +120,17 @@ class Reading:
             return
         if error is not None and not self._complete:
             self._error = error
-        context = running.set(self.call)  # for what the author's `finally` logs
-        try:
-            if self._stream is not None:
-                self._stream.close()
-            if self._joined is not None:
-                self._joined.close()
-            if self.table is not None:
-                self.table, self._tables = None, iter(())
-                self._close_table()
-                if self._complete:
-                    self._results.was_read(self.call)
-        finally:
-            running.reset(context)
-        if self.spans is not None:
-            self.spans.end(self._rows, self._bytes, self._error)
+        if self._stream is not None:
+            self._close_stream(self._stream)
+        if self._joined is not None:
+            self._joined.close()
+        if self.table is not None:
+            self.table, self._tables = None, iter(())
+            self._close_table()
+            if self._complete:
+                self._results.was_read(self.call)
+        if self._spans is not None:
+            self._spans.end(self._rows, self._bytes, self._error)
         self._results.emit(
             ReadEnded(
                 call=self.call,
@@ -146,6 +142,17 @@ class Reading:
                 stream=self._stream is not None,
             )
         )
+
+    def trace(self, spans: ReadSpans) -> None:
+        self._spans = spans
+        self._context.run(spans.begin)
+
+    def _close_stream(self, stream: Stream) -> None:
+        """With the author's `finally`, in the context of what came before it."""
+        try:
+            self._context.run(stream.close)
+        except RuntimeError:  # another thread is at work in it, and closes it there
+            stream.close()
 
 
 class Results:
@@ -235,7 +242,7 @@ class Results:
                 opened.close()
             raise
         if call.spans is not None:
-            reading.spans = call.spans.reading()
+            reading.trace(call.spans.reading())
         return reading
 
     def _begin(self, reading: Reading, *, once: bool) -> None:

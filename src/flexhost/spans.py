@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class ReadSpans(Protocol):
     """Of one read of a result."""
 
-    def current(self) -> AbstractContextManager[None]:
-        """The function goes on inside."""
+    def begin(self) -> None:
+        """The function goes on in the context that this is called in."""
 
     def end(self, rows: int, size: int, error: HostError | None) -> None: ...
 

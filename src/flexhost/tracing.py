@@ -235,10 +235,8 @@ class ReadTrace:
         self._span = span
         self._request = request
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        with trace.use_span(self._span, record_exception=False, set_status_on_exception=False):
-            yield
+    def begin(self) -> None:
+        otel.attach(_as_current(self._span))
 
     def end(self, rows: int, size: int, error: HostError | None) -> None:
         self._span.set_attributes({"flexhost.rows": rows, "flexhost.bytes": size})

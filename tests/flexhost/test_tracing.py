@@ -45,6 +45,19 @@ class Streamed(FlexFun):
                 raise RuntimeError("half way")
         return pa.RecordBatchReader.from_batches(SCHEMA, batches())
 
+class Spanning(FlexFun):
+    Name = "spanning"
+    Schema = SCHEMA
+
+    def call(self, parameters, columns, headers):
+        def batches():
+            with tracer.start_as_current_span("around"):
+                for n in range(4):  # small ones: from the second on another thread takes them
+                    with tracer.start_as_current_span(f"batch {n}"):
+                        pass
+                    yield pa.record_batch({"n": [n]}, schema=SCHEMA)
+        return pa.RecordBatchReader.from_batches(SCHEMA, batches())
+
 class Cached(Numbers):
     Name = "cached"
     Cache = CachePolicy(ttl_sec=60)
@@ -143,6 +156,20 @@ def test_a_stream_that_fails_half_way_is_an_error_of_its_spans(tmp_path):
     for span in (stream, read):
         assert span.status.code == span.status.STATUS_CODE_ERROR
         assert attributes(span)["error.type"] == "COMMAND_FAILED"
+
+
+def test_a_span_of_a_generator_stays_current_from_batch_to_batch(tmp_path):
+    with traced(tmp_path) as (client, collector, host):
+        assert client.call("spanning").num_rows == 4
+        batches = [collector.span(f"batch {n}") for n in range(4)]
+        around = collector.span("around")
+        stream = collector.span("stream")
+        host.process.terminate()
+        _, written = host.ended()
+
+    assert {one.parent_span_id for one in batches} == {around.span_id}
+    assert around.parent_span_id == stream.span_id
+    assert "Failed to detach" not in written
 
 
 def test_a_request_that_is_refused_has_a_span_with_its_code(tmp_path):

@@ -475,6 +475,30 @@ def test_what_a_function_binds_to_its_context_is_gone_in_the_next_call():
     assert seen == [{}, {}]
 
 
+def test_what_a_generator_binds_to_its_context_is_there_until_it_ends():
+    seen = []
+
+    def rows(tenant):
+        seen.append(structlog.contextvars.get_contextvars())
+        structlog.contextvars.bind_contextvars(tenant=tenant)
+        try:
+            for n in range(4):
+                yield pa.record_batch({"n": [n]})
+                seen.append(structlog.contextvars.get_contextvars())
+        finally:
+            seen.append(structlog.contextvars.get_contextvars())
+
+    def call(parameters, columns, headers):
+        return pa.RecordBatchReader.from_batches(SCHEMA, rows(parameters["tenant"]))
+
+    with serving(function(call), threads=1) as client:
+        for tenant in ("acme", "shop"):
+            client.call(tenant=tenant)
+
+    acme, shop = {"tenant": "acme"}, {"tenant": "shop"}
+    assert seen == [{}, *[acme] * 5, {}, *[shop] * 5]
+
+
 def test_two_cancels_that_never_end_hold_up_nothing():
     stuck, closed = threading.Event(), threading.Event()
 
