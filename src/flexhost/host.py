@@ -19,8 +19,9 @@ from flexhost.executor import Executor
 from flexhost.function import Function, Headers
 from flexhost.ids import new_id
 from flexhost.open_calls import OpenCalls
+from flexhost.reading import Reading
 from flexhost.registry import Registry
-from flexhost.results import Reading, Results
+from flexhost.results import Results
 from flexhost.shares import ShareOf
 from flexhost.spans import Tracer
 from flexhost.ticker import Ticker

@@ -58,6 +58,7 @@ LAYERS = [
     ["retained", "returned"],
     ["registry", "call", "health", "closers"],
     ["joined", "cache", "messages", "run_bounds"],
+    ["reading"],
     ["call_queue", "executor", "open_calls", "results", "waiters"],
     ["executors.threads"],
     ["host"],

@@ -12,7 +12,7 @@ import pyarrow.flight as fl
 
 from flexhost.affinity import on_every_core, on_first_core
 from flexhost.errors import Busy
-from flexhost.results import Reading
+from flexhost.reading import Reading
 from flexhost.waiters import Waiter
 
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions()
