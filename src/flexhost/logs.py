@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from flexhost.call import running
-from flexhost.errors import SettingsError
+from flexhost.errors import SettingsError, name_of, text_of
 from flexhost.masks import masked
 
 # Attributes that every record has: the rest was given by whoever logged.
@@ -45,7 +45,7 @@ class JsonLines(logging.Formatter):
         try:
             return msgspec.json.encode(fields, enc_hook=str).decode()
         except Exception:  # a value that is no text either, or a lone surrogate
-            return json.dumps(fields, default=repr)
+            return json.dumps(fields, default=_shown)
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -147,7 +147,11 @@ class _Later(logging.Handler):
         if not wanted:
             return False
         context = contextvars.copy_context()
-        write = functools.partial(context.run, _write, _settled(record), wanted)
+        try:
+            write = functools.partial(context.run, _write, _settled(record), wanted)
+        except Exception:  # whoever logs is told of no mistake in that, as by the library
+            self.handleError(record)
+            return False
         if not self._later(write):
             write()
         return True
@@ -163,8 +167,8 @@ def _settled(record: logging.LogRecord) -> logging.LogRecord:
     settled = logging.LogRecord.__new__(type(record))  # a handler of the author may have this one
     values = vars(settled)
     values.update(vars(record))
-    if record.args:
-        settled.msg, settled.args = record.getMessage(), None
+    if record.args or type(record.msg) is not str:
+        settled.msg, settled.args = _message(record), None
     if record.exc_info and record.exc_info[0] is not None:
         settled.exc_text = record.exc_text or _trace(record.exc_info)
         settled.exc_info = None
@@ -173,6 +177,14 @@ def _settled(record: logging.LogRecord) -> logging.LogRecord:
     for key in values.keys() - _STANDARD:
         values[key] = _copied(values[key])
     return settled
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as error:
+        what = record.msg if type(record.msg) is str else name_of(record.msg)
+        return f"{what!r}, which cannot be formatted: {name_of(error)}: {text_of(error)}"
 
 
 _PLAIN = {type(None), bool, int, float, str}
@@ -184,7 +196,14 @@ def _copied(value: Any) -> Any:
     try:
         return msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=str, str_keys=True)
     except Exception:  # no text either, or keys that are none
+        return _shown(value)
+
+
+def _shown(value: Any) -> str:
+    try:
         return repr(value)
+    except Exception:
+        return f"<{name_of(value)} that cannot be shown>"
 
 
 def _configure_from(file: str) -> None:

@@ -334,6 +334,24 @@ def test_a_line_says_what_was_true_when_it_was_logged(logger):
     assert (line["event"], line["rows"], line["also"]) == ("rows [1]", [1], [1])
 
 
+def test_a_line_that_cannot_be_formatted_costs_no_call_and_says_so(logger):
+    made, telemetry, written = logger
+
+    class Mute:
+        def __repr__(self):
+            raise RuntimeError("no text")
+
+    for said in ({"msg": "rows %d", "args": ("many",), "of": Mute()}, {"msg": Mute()}):
+        record = logging.makeLogRecord({"levelno": logging.INFO, **said})
+        made.handlers[0].handle(record)  # not through pytest, whose handler raises
+    telemetry.close(LONG)
+
+    wrong, mute = written
+    assert wrong["event"].startswith("'rows %d', which cannot be formatted: TypeError: ")
+    assert wrong["of"] == "<Mute that cannot be shown>"
+    assert mute["event"] == "'Mute', which cannot be formatted: RuntimeError: no text"
+
+
 def test_a_line_that_is_written_later_has_the_call_it_was_logged_in(logger):
     made, telemetry, written = logger
 
