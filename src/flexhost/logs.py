@@ -54,6 +54,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             self.event_key: record.getMessage(),
         }
+        own = frozenset(fields)
         call = running.get()
         if call is not None:
             fields |= {"call_id": call.id, "function": call.function.name}
@@ -61,8 +62,10 @@ class JsonLines(logging.Formatter):
                 fields["caller"] = call.caller.name
         if JsonLines.trace_fields is not None:
             fields |= JsonLines.trace_fields()
-        fields |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
-        fields |= getattr(record, "fields", {})
+        given = {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        given |= getattr(record, "fields", {})
+        # `level` is what alerts look for, whatever somebody else means by it
+        fields |= {f"{key}_" if key in own else key: value for key, value in given.items()}
         if record.exc_info and record.exc_info[0] is not None:
             fields["exception"] = self.formatException(record.exc_info)
         elif record.exc_text:

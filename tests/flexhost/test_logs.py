@@ -281,6 +281,17 @@ def test_an_exception_is_logged_whole_although_the_process_shows_no_frames(monke
     assert "test_logs.py" in json.loads(JsonLines().format(record))["exception"]
 
 
+def test_what_is_logged_with_a_line_replaces_neither_its_level_nor_its_text():
+    record = logging.makeLogRecord({"msg": "sold", "levelname": "ERROR", "level": "gold"})
+    record.created = time.time()
+    record.fields = {"event": "fair", "timestamp": "noon"}
+
+    line = json.loads(JsonLines().format(record))
+
+    assert (line["level"], line["event"], line["timestamp"][:2]) == ("error", "sold", "20")
+    assert (line["level_"], line["event_"], line["timestamp_"]) == ("gold", "fair", "noon")
+
+
 def test_a_value_that_is_no_json_is_logged_as_text():
     record = logging.makeLogRecord({"msg": "m", "fields": {"a": SCHEMA, "b": "\ud800", "c": {1}}})
 
