@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flexhost import memory
 from flexhost.cache import Key, key_of
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
@@ -25,6 +24,7 @@ from flexhost.results import Results
 from flexhost.shares import ShareOf
 from flexhost.spans import Tracer
 from flexhost.ticker import Ticker
+from flexhost.upkeep import Upkeep
 from flexhost.waiters import Waiter, Waiters
 
 # Seconds between two looks at who waits, which calls are late and what has expired. With the 0.4 s
@@ -42,8 +42,7 @@ class Host:
     """deadline:   seconds from acceptance after which a call is answered with TimedOut, unless its
                 function has a deadline of its own.
     share_of:   calls of different shares take turns, see `CallQueue`.
-    stall:      seconds after which a reader that takes nothing is cut off; 0 for never.
-    trim_every: seconds between two times that freed memory is given back; 0 for never.
+    stall, trim_every: see `Upkeep`.
     """
 
     def __init__(
@@ -65,8 +64,6 @@ class Host:
         self._closers = closers
         self._deadline = deadline
         self._share_of = share_of
-        self._stall = stall
-        self._giving_back = memory.GivingBack(trim_every, clock())
         self._tracer = tracer
         self._emit = emit
         self._clock = clock
@@ -76,6 +73,9 @@ class Host:
         self._waiters = Waiters()
         self._open = OpenCalls()
         self._closed = threading.Event()
+        self._upkeep = Upkeep(
+            executor, results, closers, stall=stall, trim_every=trim_every, now=clock()
+        )
         self._watcher = Ticker("watcher", TICK, lambda: self.look(self._clock()))
 
     @property
@@ -269,7 +269,7 @@ class Host:
         self._results.close()
 
     def look(self, now: float) -> None:
-        """Stop calls that are late or that nobody waits for, and forget what has expired."""
+        """Stop calls that are late or that nobody waits for; then see `Upkeep`."""
         self._waiters.look(now)
         for call in self._open:
             if call.ended.is_set():
@@ -282,14 +282,7 @@ class Host:
                 self._stop(call, TimedOut(f"no result within {seconds:g} s"))
             elif call.abandoned_by_all:
                 self._stop(call, Cancelled("nobody waits for the call any more"))
-        self._results.expire(now)
-        if self._stall:
-            for reading in self._results.open:
-                if reading.stalled(now, self._stall):
-                    self._closers.submit(reading.cut)
-        if self._giving_back.due(now, self._results.retained.take_freed()):
-            self._executor.give_back()
-            self._closers.submit(memory.give_back)
+        self._upkeep.look(now)
 
     def _seconds_of(self, function: Function) -> float:
         return self._deadline if function.deadline is None else function.deadline
