@@ -17,7 +17,7 @@ from collections.abc import Callable, MutableMapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import structlog
@@ -126,9 +126,13 @@ def configure(
     sys.unraisablehook = lambda args: _uncaught(logger, f"in {args.object!r}", args.exc_value)
 
 
-def write_later(later: Callable[[Callable[[], None]], bool]) -> None:
+# `Writer.later`
+Later: TypeAlias = Callable[[Callable[[], None], int], bool]
+
+
+def write_later(later: Later) -> None:
     """From now on nobody waits for a log: records of all loggers are handed to `later`, whose
-    writer calls it, in the context that they were logged in; see `Telemetry.later`."""
+    writer calls it, in the context that they were logged in."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         if isinstance(logger, logging.Logger) and logger.handlers:
@@ -138,9 +142,7 @@ def write_later(later: Callable[[Callable[[], None]], bool]) -> None:
 class _Later(logging.Handler):
     """Stands for the handlers of a logger."""
 
-    def __init__(
-        self, handlers: list[logging.Handler], later: Callable[[Callable[[], None]], bool]
-    ) -> None:
+    def __init__(self, handlers: list[logging.Handler], later: Later) -> None:
         super().__init__()
         self._handlers = handlers
         self._later = later
@@ -151,11 +153,13 @@ class _Later(logging.Handler):
             return False
         context = contextvars.copy_context()
         try:
-            write = functools.partial(context.run, _write, _settled(record), wanted)
+            settled = _settled(record)
+            size = sum(map(_size, vars(settled).values()))
         except Exception:  # whoever logs is told of no mistake in that, as by the library
             self.handleError(record)
             return False
-        if not self._later(write):
+        write = functools.partial(context.run, _write, settled, wanted)
+        if not self._later(write, size):
             write()
         return True
 
@@ -200,6 +204,15 @@ def _copied(value: Any) -> Any:
         return msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=str, str_keys=True)
     except Exception:  # no text either, or keys that are none
         return _shown(value)
+
+
+def _size(value: Any) -> int:
+    """Characters of the texts in what `_copied` gives."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_size(key) + _size(one) for key, one in value.items())
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
 
 
 def _shown(value: Any) -> str:

@@ -65,9 +65,9 @@ class Telemetry:
         """A line of the host itself, written in its turn: nobody waits for a log that is stuck."""
         self._events.put((self._clock(), text))
 
-    def later(self, write: Callable[[], object]) -> bool:
+    def later(self, write: Callable[[], object], size: int = 0) -> bool:
         """See `Writer`."""
-        return self._writer.later(write)
+        return self._writer.later(write, size)
 
     def close(self, seconds: float) -> None:
         """Tell and write what came until now, each for at most so long."""

@@ -17,9 +17,10 @@ _T = TypeVar("_T")
 # that costs a request more than everything else.
 _BATCH = 0.05
 _LONGEST = 1.0
-# What may wait to be written. Past it lines are only counted: a log that cannot be written must not
-# take the memory of the host.
+# What may wait to be written: lines, and characters of their texts. Past it lines are only counted:
+# a log that cannot be written must not take the memory of the host.
 MOST = 50_000
+MOST_TEXT = 64 << 20
 # So many are no burst any more: who waits on loses lines.
 _MANY = 5_000
 
@@ -29,20 +30,28 @@ class Writer:
 
     def __init__(self) -> None:
         self.left_out = 0
-        self._lines: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[tuple[Callable[[], object], int] | None]
+        self._lines = queue.SimpleQueue()
+        self._text = 0  # characters that wait
+        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
-    def later(self, write: Callable[[], object]) -> bool:
+    def later(self, write: Callable[[], object], size: int = 0) -> bool:
         """Whether `write` is called in its turn, or left out since too many wait. False for whoever
-        has to do it: the writer itself, and everybody once this is closed."""
+        has to do it: the writer itself, and everybody once this is closed.
+
+        size: characters of what it writes.
+        """
         if self._closing.is_set() or threading.current_thread() is self._thread:
             return False
-        if self._lines.qsize() > MOST:
-            self.left_out += 1
-        else:
-            self._lines.put(write)
+        with self._lock:
+            if self._lines.qsize() > MOST or self._text > MOST_TEXT:
+                self.left_out += 1
+            else:
+                self._text += size
+                self._lines.put((write, size))
         return True
 
     def close(self, seconds: float) -> None:
@@ -51,14 +60,14 @@ class Writer:
         self._lines.put(None)
         self._thread.join(seconds)
         while not (self._thread.is_alive() or self._lines.empty()):
-            _write(self._lines.get())  # what came together with the end
+            self._write(self._lines.get())  # what came together with the end
 
     def _write_all(self) -> None:
         while True:
             line = self._lines.get()
             wait_for_quiet(self._lines, self._closing)
             while line is not None:
-                _write(line)
+                self._write(line)
                 if self._lines.empty():
                     break
                 line = self._lines.get()
@@ -69,6 +78,17 @@ class Writer:
                 left_out, self.left_out = self.left_out, 0
                 _logger.error("%d lines are left out: the log is too slow", left_out)
 
+    def _write(self, line: tuple[Callable[[], object], int] | None) -> None:
+        if line is None:
+            return
+        write, size = line
+        try:
+            write()
+        except Exception:
+            _logger.exception("a line of the log was lost")
+        with self._lock:
+            self._text -= size
+
 
 def wait_for_quiet(came: queue.SimpleQueue[_T], closing: threading.Event) -> None:
     """Until nothing more comes, for a while."""
@@ -77,11 +97,3 @@ def wait_for_quiet(came: queue.SimpleQueue[_T], closing: threading.Event) -> Non
     while before != came.qsize() < _MANY and time.monotonic() < until:
         before = came.qsize()
         closing.wait(_BATCH)
-
-
-def _write(line: Callable[[], object] | None) -> None:
-    try:
-        if line is not None:
-            line()
-    except Exception:
-        _logger.exception("a line of the log was lost")

@@ -577,3 +577,20 @@ def test_a_contract_failure_names_no_exception():
         arrow("text", SCHEMA, "f")
 
     assert error.value.trace is None
+
+
+def test_the_text_that_waits_to_be_written_has_a_bound(logger, monkeypatch, caplog):
+    made, telemetry, written = logger
+    monkeypatch.setattr(writer, "MOST_TEXT", 5_000)
+    writing, go_on = threading.Event(), threading.Event()
+    telemetry.later(lambda: (writing.set(), go_on.wait(LONG)))
+    assert writing.wait(LONG)
+
+    for n in range(10):
+        made.info("line", extra={"fields": {"n": n, "deep": [{"text": "x" * 2_000}]}})
+    go_on.set()
+    until(lambda: "left out" in caplog.text)
+    made.info("line", extra={"fields": {"n": "after"}})
+    telemetry.close(LONG)
+
+    assert [line["n"] for line in written] == [0, 1, 2, "after"]
