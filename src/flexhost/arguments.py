@@ -102,6 +102,8 @@ def accept(
 
 def instance_for(function: Function, arguments: Arguments) -> Instance:
     """The object for one call, told what the call was accepted with. Raises FunctionFailed."""
+    if function.elsewhere is not None:
+        return function.elsewhere(arguments)
     instance = function.create()
     if function.told and isinstance(instance, FlexFun):
         _tell(instance, function, arguments)

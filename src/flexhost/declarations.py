@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow as pa
 
 from flexhost.errors import StartError
-from flexhost.function import CALL_ATTRIBUTES, FlexFun
+from flexhost.function import CALL_ATTRIBUTES, EXECUTORS, THREADS, FlexFun
 from flexhost.parameters import Parameters
 
 
@@ -49,6 +51,16 @@ def max_running_of(cls: type[Any], where: str) -> int | None:
     if most is not None and (type(most) is not int or most < 1):
         raise StartError(f"{where}: MaxRunning is {most!r}, expected a whole number from 1")
     return most
+
+
+def executor_of(cls: type[Any], name: str, patterns: Mapping[str, str], where: str) -> str:
+    """Its own, else that of the first pattern that its name fits. Raises StartError."""
+    own = getattr(cls, "Executor", None) if issubclass(cls, FlexFun) else None
+    if own is not None and own not in EXECUTORS:
+        expected = ", ".join(map(repr, EXECUTORS))
+        raise StartError(f"{where}: Executor is {own!r}, expected one of {expected}")
+    fitting = (one for pattern, one in patterns.items() if fnmatchcase(name, pattern))
+    return own or next(fitting, THREADS)
 
 
 def told_of(cls: type[Any], parameters: Parameters | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 
@@ -21,6 +21,9 @@ from flexhost.errors import BadCall
 from flexhost.parameters import Parameters
 from flexhost.pushdown import Filters
 from flexhost.resources import Resources
+
+if TYPE_CHECKING:
+    from flexhost.arguments import Arguments
 
 # What a `call` may return: see `returned.arrow`. (pyarrow has no types.)
 Data: TypeAlias = Any
@@ -69,6 +72,7 @@ class FlexFun:
     Parameters:  a msgspec.Struct or a dataclass that the caller's parameters have to fit.
     DeadlineSec: seconds from acceptance that a call may take; None for the host's own deadline.
     MaxRunning:  calls of it that may run at once; None for any number.
+    Executor:    what runs its calls: "threads" or "processes"; None for what the settings say.
 
     Labels:        identifiers of labels and date data sets whose column has another name.
     ApplyFilters:  the host applies the filters that `call` has not taken.
@@ -90,6 +94,7 @@ class FlexFun:
     Parameters: ClassVar[type[Any] | None] = None
     DeadlineSec: ClassVar[float | None] = None
     MaxRunning: ClassVar[int | None] = None
+    Executor: ClassVar[str | None] = None
     Labels: ClassVar[dict[str, str]] = {}
     ApplyFilters: ClassVar[bool] = False
     LabelElements: ClassVar[str | None] = None
@@ -198,6 +203,11 @@ class Instance(Protocol):
     ) -> Data: ...
 
 
+Elsewhere: TypeAlias = "Callable[[Arguments], Instance]"
+# What may run the calls of a function, by the names that authors and settings use.
+THREADS, PROCESSES = EXECUTORS = "threads", "processes"
+
+
 @dataclass(frozen=True, eq=False)
 class Function:
     """A described callable.
@@ -213,6 +223,8 @@ class Function:
     deadline:     seconds from acceptance, in place of the host's own.
     max_running:  calls that may run at once.
     asynchronous: whether `call` is async.
+    executor:     the name of what runs its calls, see `EXECUTORS`.
+    elsewhere:    makes the object that stands for one in another process, where its calls run.
     labels, fiscal_year_start_month: see `pushdown.Filters`.
     applies_filters, narrows_elements: what the host does to its rows.
     has_elements: whether it has a `label_elements`.
@@ -234,6 +246,8 @@ class Function:
     deadline: float | None = None
     max_running: int | None = None
     asynchronous: bool = False
+    executor: str = THREADS
+    elsewhere: Elsewhere | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     fiscal_year_start_month: int = 1
     applies_filters: bool = False

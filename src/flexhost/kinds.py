@@ -30,6 +30,10 @@ LogKey = Annotated[
     ),
 ]
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
+Executors = Annotated[
+    dict[Text, Literal["threads", "processes"]],
+    Meta(description='a table of patterns of names → "threads" or "processes"'),
+]
 TraceKeys = Annotated[
     dict[Literal["trace_id", "span_id", "parent_span_id"], LogKey],
     Meta(description="a table of names for trace_id, span_id and parent_span_id"),

@@ -9,7 +9,8 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +18,10 @@ import pyarrow as pa
 from flexhost import declarations, modules, table_functions
 from flexhost.caller import Caller
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
-from flexhost.function import CachePolicy, FlexFun, Function, LoadContext
+from flexhost.function import CachePolicy, Elsewhere, FlexFun, Function, LoadContext
 from flexhost.parameters import Parameters
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Registry:
@@ -61,12 +64,17 @@ def load(
     ctx: LoadContext | None,
     *,
     fiscal_year_start_month: int = 1,
+    executors: Mapping[str, str] = _NONE,
+    elsewhere: Mapping[str, Callable[[str], Elsewhere]] = _NONE,
     before: Iterable[Function] = (),
 ) -> Registry:
     """Every function of these modules, each one's `on_load` called once, in the order listed.
 
-    ctx:    for `on_load`; None to leave that out.
-    before: functions that were loaded before, and are kept where their code is the same object.
+    ctx:       for `on_load`; None to leave that out.
+    executors: see `describe`.
+    elsewhere: of executors that run calls in other processes: a function's name to its `elsewhere`.
+               Its `on_load` is called there.
+    before:    functions that were loaded before, and are kept where their code is the same object.
 
     A module stands for the classes and table functions defined in it, for a package also those of
     its submodules that it imports, and for whatever its `__all__` names. Raises StartError.
@@ -80,40 +88,67 @@ def load(
         sources.update(dict.fromkeys(found))
     known = {one.source: one for one in before}
     registry = Registry(
-        known.get(source) or _described(source, fiscal_year_start_month) for source in sources
+        known.get(source) or _described(source, fiscal_year_start_month, executors, elsewhere)
+        for source in sources
     )
     if ctx is not None:
-        for source in sources:
-            if isinstance(source, type) and source not in known:
-                _on_load(source, ctx)
+        for function in registry:
+            if function.source not in known and function.elsewhere is None:
+                on_load(function, ctx)
     return registry
 
 
-def _described(source: Any, fiscal_year_start_month: int) -> Function:
+def on_load(function: Function, ctx: LoadContext) -> None:
+    """Raises StartError."""
+    loads = getattr(function.source, "on_load", None) if isinstance(function.source, type) else None
+    if loads is None:
+        return
+    try:
+        loads(ctx)
+    except BaseException as error:
+        raise modules.failure(f"on_load of function {function.name!r} failed", error) from None
+
+
+def _described(
+    source: Any,
+    fiscal_year_start_month: int,
+    executors: Mapping[str, str],
+    elsewhere: Mapping[str, Callable[[str], Elsewhere]],
+) -> Function:
     """`describe`, whatever a class does when it is looked at."""
     try:
-        return describe(source, fiscal_year_start_month=fiscal_year_start_month)
+        made = describe(
+            source, fiscal_year_start_month=fiscal_year_start_month, executors=executors
+        )
+        if (there := elsewhere.get(made.executor)) is None:
+            return made
+        return dataclasses.replace(made, elsewhere=there(made.name))
     except StartError:
         raise
     except BaseException as error:
         raise modules.failure(f"{source!r} cannot be inspected", error) from None
 
 
-def describe(source: Any, *, fiscal_year_start_month: int = 1) -> Function:
+def describe(
+    source: Any, *, fiscal_year_start_month: int = 1, executors: Mapping[str, str] = _NONE
+) -> Function:
     """The Function that a class, or a `@table_function`, stands for.
+
+    executors: patterns of names, as of files → the executor of functions that name none.
 
     Raises StartError that says what is wrong with it.
     """
     where = f"{source.__module__}.{source.__qualname__}"
     if table_functions.is_declared(source):
         where = f"table function {where}"
-        made = _describe(table_functions.flex_fun(source, where), where, source)
+        made = _describe(table_functions.flex_fun(source, where), where, source, executors)
     else:
-        made = _describe(source, f"function class {where}", getattr(source, "call", None))
+        code = getattr(source, "call", None)
+        made = _describe(source, f"function class {where}", code, executors)
     return dataclasses.replace(made, source=source, fiscal_year_start_month=fiscal_year_start_month)
 
 
-def _describe(cls: type[Any], where: str, code: Any) -> Function:
+def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str]) -> Function:
     """code: what the author wrote to be called."""
     name = getattr(cls, "Name", None)
     if not isinstance(name, str) or not name.strip():
@@ -143,6 +178,7 @@ def _describe(cls: type[Any], where: str, code: Any) -> Function:
         deadline=declarations.deadline_of(cls, where),
         max_running=declarations.max_running_of(cls, where),
         asynchronous=_is_async(code) or _is_async(elements),
+        executor=declarations.executor_of(cls, name, executors, where),
         labels=declarations.labels_of(cls, schema, where),
         applies_filters=declarations.applies_filters(cls, where),
         narrows_elements=declarations.narrows_elements(cls, where),
@@ -232,13 +268,3 @@ def _is_function_class(cls: type[Any]) -> bool:
         return named or not (cls.__subclasses__() or cls.__name__.startswith("_"))
     by_shape = all(hasattr(cls, attribute) for attribute in ("Name", "Schema", "call"))
     return by_shape and (named or not (cls.__subclasses__() or inspect.isabstract(cls)))
-
-
-def _on_load(cls: type[Any], ctx: LoadContext) -> None:
-    on_load = getattr(cls, "on_load", None)
-    if on_load is None:
-        return
-    try:
-        on_load(ctx)
-    except BaseException as error:
-        raise modules.failure(f"on_load of function {cls.Name!r} failed", error) from None

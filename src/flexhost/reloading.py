@@ -113,6 +113,7 @@ class Reloader:
             wanted.functions,
             self._context,
             fiscal_year_start_month=wanted.fiscal_year_start_month,
+            executors=wanted.executors,
             before=self._now,
         )
 

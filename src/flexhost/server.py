@@ -18,11 +18,12 @@ from flexhost import capacity, logs, memory, prints, registry, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
+from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
 from flexhost.frontends import connections
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
-from flexhost.function import LoadContext
+from flexhost.function import THREADS, LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry
@@ -103,12 +104,13 @@ def _serve(
     metrics = telemetry.metrics
     emit = prints.capture(telemetry)
     closers = Closers(wanted.task_close_threads)
-    executor = Threads(
+    threads = Threads(
         wanted.task_threads,
         wanted.task_queue_size,
         emit,
         max_abandoned=wanted.max_abandoned,
     )
+    executor = Routed({THREADS: threads})
     results = Results(
         wanted.task_result_ttl_sec,
         closers,
@@ -165,6 +167,7 @@ def _serve(
                 loaded.settings.flexfun.functions,
                 context,
                 fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
+                executors=loaded.settings.flexfun.executors,
             )
             stopping.loaded = True
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail

@@ -21,6 +21,7 @@ from flexhost.kinds import (
     BytesOr0,
     Count,
     CountOr0,
+    Executors,
     Exporter,
     Flag,
     HeaderName,
@@ -109,6 +110,7 @@ class Flexfun:
     call_deadline_ms: Milliseconds = 180_000
     polling_interval_ms: Milliseconds = 2_000
     fiscal_year_start_month: Month = 1
+    executors: Executors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

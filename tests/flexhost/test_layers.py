@@ -60,7 +60,7 @@ LAYERS = [
     ["joined", "cache", "messages", "run_bounds"],
     ["reading"],
     ["call_queue", "executor", "open_calls", "results", "waiters"],
-    ["executors.threads", "upkeep"],
+    ["executors.threads", "executors.routed", "upkeep"],
     ["host"],
     ["auth", "files", "downloads", "certificates"],
     ["tokens", "jwks", "certificate_files"],
