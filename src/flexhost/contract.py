@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +17,9 @@ from flexhost import batches
 from flexhost.errors import FunctionFailed
 
 
+@runtime_checkable
 class Reader(Protocol):
-    """What a Stream reads: a `pa.RecordBatchReader`, or `Batches`."""
+    """What a Stream reads: a `pa.RecordBatchReader`, `Batches`, or a stream of another process."""
 
     schema: pa.Schema
 

@@ -27,7 +27,9 @@ StartError              the host cannot start (exit status 1)
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self, TypeVar
+
+_E = TypeVar("_E", bound="HostError")
 
 
 class HostError(Exception):
@@ -55,10 +57,17 @@ class HostError(Exception):
 
     def copy(self) -> Self:
         """The same failure, for another call."""
-        same = type(self).__new__(type(self))
-        same.args = self.args
-        same.__dict__.update(self.__dict__)
-        return same
+        return _again(type(self), self.args, self.__dict__)
+
+    def __reduce__(self) -> Any:  # not through `__init__`, whose arguments are others
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[_E], args: Any, values: dict[str, Any]) -> _E:
+    same = kind.__new__(kind)
+    same.args = args
+    same.__dict__.update(values)
+    return same
 
 
 class BadCall(HostError):

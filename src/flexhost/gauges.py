@@ -17,6 +17,7 @@ from flexhost.host import Host
 from flexhost.results import Results
 from flexhost.settings import Server
 from flexhost.version import VERSION
+from flexhost.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from flexhost.frontends.listener import Listener
@@ -33,6 +34,7 @@ def register(
     executor: Executor,
     results: Results,
     frontend: FlightFrontend | Listener,
+    pool: WorkerPool,
 ) -> None:
     """Each is exported once, for the life of the registry."""
     build = Gauge(
@@ -51,6 +53,7 @@ def register(
         ("ready", "What /ready answers: 1 while calls are accepted", lambda: host.ready),
         ("requests_open", "Requests under way now", lambda: frontend.under_way),
         *_calls(executor),
+        ("processes", "Worker processes there are now", lambda: pool.alive),
         *_data(results),
         *_bounds(wanted, results),
     ):

@@ -153,12 +153,12 @@ class _Later(logging.Handler):
             return False
         context = contextvars.copy_context()
         try:
-            settled = _settled(record)
-            size = sum(map(_size, vars(settled).values()))
+            line = settled(record)
+            size = sum(map(_size, vars(line).values()))
         except Exception:  # whoever logs is told of no mistake in that, as by the library
             self.handleError(record)
             return False
-        write = functools.partial(context.run, _write, settled, wanted)
+        write = functools.partial(context.run, _write, line, wanted)
         if not self._later(write, size):
             write()
         return True
@@ -169,21 +169,21 @@ def _write(record: logging.LogRecord, handlers: list[logging.Handler]) -> None:
         handler.handle(record)
 
 
-def _settled(record: logging.LogRecord) -> logging.LogRecord:
+def settled(record: logging.LogRecord) -> logging.LogRecord:
     """The record without what could change, or would keep frames, until it is written."""
-    settled = logging.LogRecord.__new__(type(record))  # a handler of the author may have this one
-    values = vars(settled)
+    line = logging.LogRecord.__new__(type(record))  # a handler of the author may have this one
+    values = vars(line)
     values.update(vars(record))
     if record.args or type(record.msg) is not str:
-        settled.msg, settled.args = _message(record), None
+        line.msg, line.args = _message(record), None
     if record.exc_info and record.exc_info[0] is not None:
-        settled.exc_text = record.exc_text or _trace(record.exc_info)
-        settled.exc_info = None
+        line.exc_text = record.exc_text or _trace(record.exc_info)
+        line.exc_info = None
     if fields := values.pop("fields", None):
-        settled.fields = {key: _copied(value) for key, value in fields.items()}
+        line.fields = {key: _copied(value) for key, value in fields.items()}
     for key in values.keys() - _STANDARD:
         values[key] = _copied(values[key])
-    return settled
+    return line
 
 
 def _message(record: logging.LogRecord) -> str:

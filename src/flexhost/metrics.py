@@ -30,6 +30,7 @@ BOUNDS = (
     "max_rpcs",
     "max_running",
     "max_streams",
+    "process_streams",
     "result_spool_bytes",
     "result_spool_dir",
     "shared_calls",

@@ -25,8 +25,12 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Registry:
-    def __init__(self, functions: Iterable[Function]) -> None:
-        """Raises StartError when two functions have one name."""
+    def __init__(self, functions: Iterable[Function], modules: Iterable[str] = ()) -> None:
+        """modules: that they were loaded from.
+
+        Raises StartError when two functions have one name.
+        """
+        self.modules = tuple(modules)
         self._functions: dict[str, Function] = {}
         for function in functions:
             if (other := self._functions.get(function.name)) is not None:
@@ -80,6 +84,7 @@ def load(
     its submodules that it imports, and for whatever its `__all__` names. Raises StartError.
     """
     sources: dict[Any, None] = {}
+    names = tuple(names)
     for name in names:
         module = modules.load(name, "function")
         found = list(modules.members_of(module, "function", _is_function))
@@ -87,10 +92,11 @@ def load(
             raise StartError(f"module {name!r} defines no function")
         sources.update(dict.fromkeys(found))
     known = {one.source: one for one in before}
-    registry = Registry(
+    described = (
         known.get(source) or _described(source, fiscal_year_start_month, executors, elsewhere)
         for source in sources
     )
+    registry = Registry(described, names)
     if ctx is not None:
         for function in registry:
             if function.source not in known and function.elsewhere is None:

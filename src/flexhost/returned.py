@@ -60,6 +60,8 @@ def arrow(returned: Any, schema: pa.Schema, function: str) -> pa.Table | Reader:
         return returned
     if isinstance(returned, pa.RecordBatch):
         return pa.Table.from_batches([returned])
+    if isinstance(returned, Reader):  # of a worker process
+        return returned
     if isinstance(returned, (list, tuple)):
         return _listed(returned, schema, function)
     if (frame := _frame(returned, schema)) is not None:

@@ -14,16 +14,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from flexhost import capacity, logs, memory, prints, registry, verification
+from flexhost import capacity, forwarded, logs, memory, prints, registry, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
+from flexhost.executors.processes import elsewhere
 from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
 from flexhost.frontends import connections
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
-from flexhost.function import THREADS, LoadContext
+from flexhost.function import PROCESSES, THREADS, LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry
@@ -35,6 +36,7 @@ from flexhost.settings import Loaded, Server
 from flexhost.shares import share_by
 from flexhost.signals import LAST, Signals, leave
 from flexhost.spool import Spool
+from flexhost.worker_pool import Recycling, WorkerPool
 
 if TYPE_CHECKING:
     from flexhost.frontends.http import HttpFrontend, Page
@@ -110,7 +112,9 @@ def _serve(
         emit,
         max_abandoned=wanted.max_abandoned,
     )
-    executor = Routed({THREADS: threads})
+    workers = wanted.process_workers or capacity.processors()
+    waits = Threads(workers, wanted.task_queue_size, emit, max_abandoned=wanted.max_abandoned)
+    executor = Routed({THREADS: threads, PROCESSES: waits})
     results = Results(
         wanted.task_result_ttl_sec,
         closers,
@@ -132,8 +136,15 @@ def _serve(
     )
     stopping.at_once = results.retained.close  # or files would stay until the next start
     resources = Resources()  # closed after everything that may use them
-    with contextlib.closing(resources), contextlib.closing(host):
-        health = Health(lambda: executor.abandoned < wanted.max_abandoned)
+    health = Health(lambda: executor.abandoned < wanted.max_abandoned)
+    pool = WorkerPool(
+        workers,
+        streams=wanted.process_streams,
+        health=health,
+        relay=forwarded.write,
+        recycling=Recycling(wanted.process_recycle_calls, wanted.process_recycle_bytes),
+    )
+    with contextlib.closing(resources), contextlib.closing(pool), contextlib.closing(host):
         http = _http(wanted, host, health, metrics)
         authentication = None
         if wanted.authentication_method == "token":
@@ -155,7 +166,9 @@ def _serve(
         if metrics is not None:
             from flexhost import gauges  # costs what `_metrics` does
 
-            gauges.register(metrics.registry, wanted, host, health, executor, results, frontend)
+            gauges.register(
+                metrics.registry, wanted, host, health, executor, results, frontend, pool
+            )
         try:
             context = LoadContext(loaded.everything, frontend.location, health, resources)
             if authentication is not None:
@@ -168,10 +181,12 @@ def _serve(
                 context,
                 fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
                 executors=loaded.settings.flexfun.executors,
+                elsewhere={PROCESSES: functools.partial(elsewhere, pool)},
             )
             stopping.loaded = True
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail
-            serve_these = functools.partial(_open, host, metrics)
+            work = functools.partial(_work, pool, loaded, context, fresh=watching is not None)
+            serve_these = functools.partial(_open, host, metrics, work)
             serve_these(functions)
             _logger.info(
                 "serving %s on %s:%s, advertised as %s",
@@ -196,10 +211,41 @@ def _serve(
     telemetry.say("stopped" if ended else "stopped, with requests open that would not end")
 
 
-def _open(host: Host, metrics: Metrics | None, functions: Registry) -> None:
+def _open(
+    host: Host,
+    metrics: Metrics | None,
+    work: Callable[[Registry], None],
+    functions: Registry,
+) -> None:
+    """Raises StartError."""
+    work(functions)
     if metrics is not None:
         metrics.expect(functions)
     host.open(functions)
+
+
+def _work(
+    pool: WorkerPool, loaded: Loaded, context: LoadContext, functions: Registry, *, fresh: bool
+) -> None:
+    """Start worker processes for the functions that need them. Raises StartError."""
+    named = frozenset(one.name for one in functions if one.executor == PROCESSES)
+    if not named:
+        return
+    from flexhost import worker  # with what else only workers need
+
+    wanted = loaded.settings.server
+    setup = worker.Setup(
+        modules=functions.modules,
+        functions=named,
+        fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
+        from_source=fresh,
+        everything=loaded.everything,
+        location=context.location.uri.decode(),
+        levels=forwarded.levels(),
+        memory_bytes=wanted.process_memory_bytes,
+        server=dataclasses.replace(wanted, tls_private_key=None),
+    )
+    pool.open(functools.partial(worker.start, setup))
 
 
 _UNWATCHED: AbstractContextManager[None] = contextlib.nullcontext()

@@ -71,6 +71,11 @@ class Server:
     result_memory_bytes: Bytes | None = None
     result_spool_bytes: BytesOr0 = 16 << 30
     result_spool_dir: Text | None = None
+    process_workers: Count | None = None
+    process_streams: Count = 16
+    process_recycle_calls: CountOr0 = 0
+    process_recycle_bytes: BytesOr0 = 0
+    process_memory_bytes: Bytes | None = None
     max_rpcs: Count = 1024
     max_streams: Count = 256
     max_command_bytes: Bytes = 1 << 20

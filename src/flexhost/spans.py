@@ -34,6 +34,9 @@ class CallSpans(Protocol):
 
     def reading(self) -> ReadSpans: ...
 
+    def carrier(self) -> dict[str, str]:
+        """Headers by which another process goes on with the span that this is called in."""
+
 
 class Tracer(Protocol):
     def request(

@@ -222,6 +222,11 @@ class CallTrace:
         parent = request if _is_valid(request) else self.parent
         return ReadTrace(self._tracer.start_span("stream", _as_current(parent)), request)
 
+    def carrier(self) -> dict[str, str]:
+        made: dict[str, str] = {}
+        propagate.inject(made)
+        return made
+
     def _start(self, name: str, call: Call, at: int | None = None) -> Span:
         attributes = {"flexhost.call_id": call.id, "flexhost.function": call.function.name}
         context = _as_current(self.parent)

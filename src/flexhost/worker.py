@@ -1,0 +1,306 @@
+"""A worker process: it loads the functions of the executor `processes`, and runs their calls, one
+at a time, in its main thread. The host's side of it is `worker_process.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import ctypes
+import math
+import multiprocessing
+import os
+import pickle
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flexhost import affinity, forwarded, logs, memory, memory_files, prints, registry
+from flexhost.batches import size_of
+from flexhost.call import Call, running
+from flexhost.caller import Caller
+from flexhost.channel import Channel
+from flexhost.contract import Stream
+from flexhost.errors import Cancelled, HostError, StartError
+from flexhost.events import Emit, ReadEnded
+from flexhost.failures import failure
+from flexhost.footprint import write
+from flexhost.fresh import Modules
+from flexhost.function import Headers, LoadContext, ModuleHealthStatus
+from flexhost.registry import Registry
+from flexhost.resources import Resources
+from flexhost.retained import Retained
+from flexhost.settings import Server
+from flexhost.spans import CallSpans
+
+# Bytes of a table up to which it goes as a message: less than what a file of its own costs.
+_SMALL = 64 << 10
+# Bytes of a table after which freed memory goes back to the system.
+_LARGE = 32 << 20
+# Seconds for spans to be sent when the process ends.
+_LAST = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is made with.
+
+    modules:      to load the functions from; see `registry.load`.
+    functions:    those whose calls it runs, by name.
+    from_source:  the code of modules is not taken from compiled files.
+    everything:   all settings, for `on_load`.
+    location:     where clients reach the host.
+    levels:       of its loggers, by name.
+    memory_bytes: that the process may have for itself; None for any number.
+    server:       the host's own settings, without its key, for what is traced.
+    """
+
+    modules: tuple[str, ...]
+    functions: frozenset[str]
+    fiscal_year_start_month: int
+    from_source: bool
+    everything: Any
+    location: str
+    levels: dict[str, int]
+    memory_bytes: int | None
+    server: Server
+
+
+def main(link: socket.socket, setup: Setup) -> None:
+    """The life of a worker process, until the host closes its end of the link."""
+    affinity.on_every_core()
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the host; programs that a
+        signal.signal(number, lambda *_: None)  # function starts get them as ever
+    _limit(setup.memory_bytes)
+    worker = Worker(Channel(link), setup)
+    threading.Thread(target=worker.receive, name="receiver", daemon=True).start()
+    worker.work()
+
+
+def start(setup: Setup, link: socket.socket) -> BaseProcess:
+    """A worker process at the other end of this link."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["flexhost.preloaded"])
+    process = processes.Process(target=main, args=(link, setup), name="worker")
+    process.start()
+    return process
+
+
+class Worker:
+    """Two threads: one receives, the main one loads the functions and runs calls."""
+
+    def __init__(self, channel: Channel, setup: Setup) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._functions = Registry(())
+        self._resources = Resources()
+        self._inbox: queue.SimpleQueue[tuple[str, Call] | None] = queue.SimpleQueue()
+        self._call: Call | None = None  # that runs, or whose stream is read
+        self._stream: Stream | None = None
+        self._emit: Emit = prints.capture(lambda _: None)
+        self._keep = Retained().keep
+        self._spans: Callable[[dict[str, str]], CallSpans] | None = None
+        self._end_traces: Callable[[float], object] = lambda _: None
+
+    def receive(self) -> None:
+        """What the host says, also while a function runs."""
+        with contextlib.suppress(EOFError):
+            while True:
+                (kind, *values), _ = self._channel.receive()
+                if kind == "call":
+                    self._accept(*values)
+                elif (call := self._call) is None or call.id != values[0]:
+                    continue  # it has ended meanwhile
+                elif kind == "next":
+                    self._inbox.put((kind, call))
+                else:  # aside, for the author's `cancel` may block
+                    threading.Thread(
+                        target=self._cancel, args=[call], name="cancel", daemon=True
+                    ).start()
+        if self._call is not None:
+            os._exit(1)  # nobody wants it any more
+        self._inbox.put(None)
+
+    def work(self) -> None:
+        """Ends the process."""
+        forwarded.forward(self._log, self._setup.levels)
+        try:
+            self._load()
+            self._channel.send("ready")
+            while (message := self._inbox.get()) is not None:
+                what, call = message
+                if what == "call":
+                    self._run(call)
+        except StartError as error:
+            self._channel.send("failed", str(error), error.trace)
+        self._resources.close()
+        self._end_traces(_LAST)
+        os._exit(0)
+
+    def _load(self) -> None:
+        """Raises StartError."""
+        setup = self._setup
+        if setup.server.traces:
+            self._trace()
+        if setup.from_source:
+            Modules.around(setup.modules).install()
+        month = setup.fiscal_year_start_month
+        loaded = registry.load(setup.modules, None, fiscal_year_start_month=month)
+        self._functions = Registry(one for one in loaded if one.name in setup.functions)
+        if any(hasattr(one.source, "on_load") for one in self._functions):
+            import pyarrow.flight as fl
+
+            location, health = fl.Location(setup.location), _Health(self._channel)
+            context = LoadContext(setup.everything, location, health, self._resources)
+            for function in self._functions:
+                registry.on_load(function, context)
+
+    def _trace(self) -> None:
+        """Raises SettingsError."""
+        from flexhost import continued, tracing
+
+        made = tracing.tracer(self._setup.server)
+        logs.JsonLines.trace_fields = made.fields
+        self._spans, self._end_traces = continued.Continued, made.close
+
+    def _accept(
+        self,
+        id_: str,
+        name: str,
+        parameters: dict[str, Any],
+        hint: tuple[str, ...] | None,
+        headers: Headers,
+        caller: Caller,
+        carrier: dict[str, str],
+    ) -> None:
+        try:
+            call = Call(
+                self._functions[name],
+                parameters,
+                hint,
+                headers,
+                deadline=math.inf,  # the host sees to it
+                emit=self._emit,
+                keep=self._keep,
+                caller=caller,
+                spans=self._spans(carrier) if self._spans is not None else None,
+            )
+        except HostError as error:
+            self._channel.send("error", _portable(error))
+            self._channel.send("idle", 0)
+            return
+        call.id = id_
+        self._call = call
+        self._channel.send("begun")
+        self._inbox.put(("call", call))
+
+    def _cancel(self, call: Call) -> None:
+        call.stop(Cancelled("nobody wants it any more"))
+        self._inbox.put(("cancel", call))
+        if (stream := self._stream) is not None:
+            stream.close()  # what it awaits is cancelled
+        call.ask_to_cancel()
+
+    def _run(self, call: Call) -> None:
+        contextvars.Context().run(call.run)
+        try:
+            self._answer(call)
+        except EOFError:
+            raise
+        except Exception as error:
+            self._channel.send("error", _portable(failure(error, call.function)))
+        self._stream = self._call = None
+        self._channel.send("idle", memory.resident())
+
+    def _answer(self, call: Call) -> None:
+        if call.error is not None:
+            self._channel.send("error", _portable(call.error))
+        elif isinstance(call.data, Stream):
+            self._stream = call.data
+            self._channel.send("stream", call.data.schema.serialize().to_pybytes())
+            self._give_out(call, call.data)
+        elif call.data is not None:
+            table, size, close = call.data.open()
+            self._send("table", table, size)
+            close()
+            call.data.release()
+            del table
+            if size > _LARGE:
+                memory.give_back()
+
+    def _give_out(self, call: Call, stream: Stream) -> None:
+        """One table each time that the host asks for the next."""
+        context, begun, rows, size = contextvars.Context(), time.monotonic(), 0, 0
+        context.run(running.set, call)
+        if call.spans is not None:
+            context.run(call.spans.reading().begin)
+        while (message := self._inbox.get()) is not None and message != ("cancel", call):
+            table = context.run(next, stream, None)
+            if table is None:
+                break
+            rows, size = rows + table.num_rows, size + size_of(table)
+            self._send("table", table, size_of(table))
+        context.run(stream.close)
+        complete = message is not None and message[0] == "next"
+        self._emit(
+            ReadEnded(call, rows, size, time.monotonic() - begun, complete=complete, error=None)
+        )
+        self._channel.send("end", None)
+
+    def _log(self, line: forwarded.Line) -> None:
+        with contextlib.suppress(EOFError):  # the host has gone, and so will this process
+            self._channel.send("log", line)
+
+    def _send(self, kind: str, table: pa.Table, size: int) -> None:
+        """Raises OSError when no memory file can be made of it."""
+        if size <= _SMALL:
+            sink = pa.BufferOutputStream()
+            write(table, sink)
+            self._channel.send(kind, sink.getvalue().to_pybytes())
+            return
+        fd = memory_files.written(table)
+        try:
+            self._channel.send(kind, None, fd=fd)
+        finally:
+            os.close(fd)
+
+
+class _Health:
+    """The `ctx.health` of a worker process."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def set_module_status(self, name: str, status: ModuleHealthStatus) -> None:
+        self._channel.send("health", name, status.value)
+
+
+def _portable(error: HostError) -> HostError:
+    """Without the exception behind it, if that cannot go to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # made here
+    except Exception:
+        error = error.copy()
+        error.__dict__["cause"] = None
+    return error
+
+
+def _limit(memory_bytes: int | None) -> None:
+    """Of memory that is this process' own: what it makes for the host does not count."""
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    with contextlib.suppress(OSError):  # where memory runs out, rather this than the host
+        Path("/proc/self/oom_score_adj").write_text("500")
+    if sys.platform == "linux":  # ends with the process that it is forked from, which ends with
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the host, however it ends

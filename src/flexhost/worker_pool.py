@@ -1,0 +1,209 @@
+"""The worker processes there are: one for each call that may run, and a warm spare."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flexhost.errors import Busy, Cancelled, ShuttingDown, StartError
+from flexhost.function import HealthMonitor, ModuleHealthStatus
+from flexhost.worker_process import LEAVE, Relay, Start, WorkerProcess
+
+_logger = logging.getLogger("flexhost")
+
+# Seconds until a worker that could not be started is tried again: doubled each time, at most the
+# last.
+_AGAIN, _AT_LAST = 1.0, 30.0
+
+
+@dataclass(frozen=True)
+class Recycling:
+    """After so many calls, or with more than so many bytes of memory, a worker makes way for a new
+    one. 0 for never."""
+
+    calls: int = 0
+    bytes: int = 0
+
+    def due(self, worker: WorkerProcess) -> bool:
+        return 0 < self.calls <= worker.calls or 0 < self.bytes < worker.resident
+
+
+class WorkerPool:
+    """workers: calls that run at once. While a stream is read its worker is not one of them.
+    streams: streams that may be open.
+    health:  told what functions say of themselves in their workers: the worst of all.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        streams: int,
+        health: HealthMonitor,
+        relay: Relay,
+        recycling: Recycling = Recycling(),
+    ) -> None:
+        self._workers = workers
+        self._streams = streams
+        self._health = health
+        self._relay = relay
+        self._recycling = recycling
+        self._start: Start | None = None
+        self._all: set[WorkerProcess] = set()  # that have not ended
+        self._leaving: set[WorkerProcess] = set()
+        self._streaming: set[WorkerProcess] = set()
+        self._idle: deque[WorkerProcess] = deque()
+        self._reports: defaultdict[str, dict[WorkerProcess, ModuleHealthStatus]]
+        self._reports = defaultdict(dict)
+        self._failures = 0  # to start a worker, one after another
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def alive(self) -> int:
+        """Processes there are now."""
+        return len(self._all)
+
+    def open(self, start: Start) -> None:
+        """Start workers, in place of those that there are: these end what they are at.
+
+        Returns when the first is ready. Raises StartError, and leaves all as it was.
+        """
+        with self._changed:
+            first = self._begin(start)
+        first.started.wait()
+        if not first.was_ready:
+            raise first.failure or StartError(f"a worker process {first.obituary} at its start")
+        with self._changed:
+            self._start = start
+            before, self._idle = list(self._idle), deque([first])
+            self._changed.notify()
+        for worker in before:
+            self._dismiss(worker)
+        self.fill()
+
+    def fill(self) -> None:
+        """Start the workers that are missing. Never raises: it is tried again."""
+        with self._changed:
+            try:
+                while self._start is not None and not self._closed and self._missing:
+                    self._begin(self._start)
+                return
+            except (OSError, RuntimeError) as error:  # no process, or no thread, to spare
+                why = error
+        self._later(str(why))
+
+    def take(self, cancelled: Callable[[], bool]) -> WorkerProcess:
+        """A worker that is idle, waiting for it. Raises Cancelled and ShuttingDown."""
+        with self._changed:
+            while not self._idle:
+                if self._closed:
+                    raise ShuttingDown("this host is stopping")
+                if cancelled():
+                    raise Cancelled("nobody wants it any more")
+                self._changed.wait()
+            return self._idle.pop()
+
+    def wake(self) -> None:
+        """Those who wait in `take` look whether they are cancelled."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def lend(self, worker: WorkerProcess) -> None:
+        """It keeps its call for as long as the stream is read. Raises Busy."""
+        with self._changed:
+            if (open_ := len(self._streaming)) >= self._streams:
+                raise Busy(f"{open_} streams of processes are open", bound="process_streams")
+            if worker in self._all:
+                self._streaming.add(worker)
+        self.fill()
+
+    def close(self) -> None:
+        """End all, those at work at once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            workers = list(self._all)
+        for worker in workers:
+            worker.leave()
+        for worker in workers:
+            worker.wait(LEAVE)
+
+    # What a worker says of itself, in a thread of its own.
+
+    def ready(self, worker: WorkerProcess) -> None:
+        with self._changed:
+            self._failures = 0
+        if worker.start is self._start:
+            self.idle(worker)
+
+    def idle(self, worker: WorkerProcess) -> None:
+        with self._changed:
+            self._streaming.discard(worker)
+            outdated = worker.start is not self._start
+            goes = outdated or self._missing < 0 or self._recycling.due(worker)
+            if not (goes or self._closed):
+                self._idle.append(worker)
+                self._changed.notify()
+        if goes:
+            self._dismiss(worker)
+            self.fill()
+
+    def gone(self, worker: WorkerProcess) -> None:
+        with self._changed:
+            self._all.discard(worker)
+            self._leaving.discard(worker)
+            self._streaming.discard(worker)
+            if worker in self._idle:
+                self._idle.remove(worker)
+            for name in [name for name, by in self._reports.items() if worker in by]:
+                del self._reports[name][worker]
+                self._tell(name)
+        if worker.was_ready:
+            if worker.ended_by_itself:
+                fields = {"pid": worker.pid, "call_id": worker.last_call}
+                _logger.error("a worker process %s", worker.obituary, extra={"fields": fields})
+            self.fill()
+        elif self._start is not None and not self._closed:
+            self._later(str(worker.failure or f"it {worker.obituary}"))
+
+    def report(self, worker: WorkerProcess, name: str, status: str) -> None:
+        with self._changed:
+            self._reports[name][worker] = ModuleHealthStatus(status)
+            self._tell(name)
+
+    @property
+    def _missing(self) -> int:
+        """Workers to start; less than 0 when there are too many."""
+        return self._workers + 1 - len(self._all - self._leaving - self._streaming)
+
+    def _begin(self, start: Start) -> WorkerProcess:
+        worker = WorkerProcess(start, self, self._relay)
+        self._all.add(worker)
+        return worker
+
+    def _dismiss(self, worker: WorkerProcess) -> None:
+        with self._changed:
+            if worker in self._all:
+                self._leaving.add(worker)
+        worker.leave()
+
+    def _later(self, why: str) -> None:
+        with self._changed:
+            delay = min(_AGAIN * 2**self._failures, _AT_LAST)
+            self._failures += 1
+        _logger.error("a worker process cannot be started, tried again in %g s: %s", delay, why)
+        again = threading.Timer(delay, self.fill)
+        again.daemon = True
+        again.start()
+
+    def _tell(self, name: str) -> None:
+        """The worst that is said of it."""
+        said = self._reports[name].values()
+        worst = ModuleHealthStatus.NOT_OK in said
+        self._health.set_module_status(
+            name, ModuleHealthStatus.NOT_OK if worst else ModuleHealthStatus.OK
+        )
