@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def main(link: socket.socket, setup: Setup) -> None:
     affinity.on_every_core()
     for number in (signal.SIGINT, signal.SIGTERM):  # they are for the host; programs that a
         signal.signal(number, lambda *_: None)  # function starts get them as ever
+    _end_with_host()
     _limit(setup.memory_bytes)
     worker = Worker(Channel(link), setup)
     threading.Thread(target=worker.receive, name="receiver", daemon=True).start()
@@ -302,5 +304,14 @@ def _limit(memory_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with contextlib.suppress(OSError):  # where memory runs out, rather this than the host
         Path("/proc/self/oom_score_adj").write_text("500")
-    if sys.platform == "linux":  # ends with the process that it is forked from, which ends with
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the host, however it ends
+
+
+def _end_with_host() -> None:
+    """However the host ends, also while a function holds the interpreter: the process that this
+    one is forked from ends with it, once no worker has this pipe, and takes this one along."""
+    server: Any = forkserver._forkserver
+    if (pipe := getattr(server, "_forkserver_alive_fd", None)) is not None:
+        os.close(pipe)
+        server._forkserver_alive_fd = None
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -17,6 +17,8 @@ _logger = logging.getLogger("flexhost")
 # Seconds until a worker that could not be started is tried again: doubled each time, at most the
 # last.
 _AGAIN, _AT_LAST = 1.0, 30.0
+# Seconds that a worker is kept which is one too many.
+_KEPT = 5.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Recycling:
 
 
 class WorkerPool:
-    """workers: calls that run at once. While a stream is read its worker is not one of them.
+    """workers: calls that run at once, besides streams that are read. A spare worker is there in
+             place of the first stream, or of a worker that ends; more are kept for a while.
     streams: streams that may be open.
     health:  told what functions say of themselves in their workers: the worst of all.
     """
@@ -59,6 +62,7 @@ class WorkerPool:
         self._reports: defaultdict[str, dict[WorkerProcess, ModuleHealthStatus]]
         self._reports = defaultdict(dict)
         self._failures = 0  # to start a worker, one after another
+        self._thinning = False
         self._closed = False
         self._changed = threading.Condition()
 
@@ -89,7 +93,8 @@ class WorkerPool:
         """Start the workers that are missing. Never raises: it is tried again."""
         with self._changed:
             try:
-                while self._start is not None and not self._closed and self._missing:
+                spare = not self._streaming
+                while self._start and not self._closed and self._serving < self._workers + spare:
                     self._begin(self._start)
                 return
             except (OSError, RuntimeError) as error:  # no process, or no thread, to spare
@@ -143,11 +148,13 @@ class WorkerPool:
     def idle(self, worker: WorkerProcess) -> None:
         with self._changed:
             self._streaming.discard(worker)
-            outdated = worker.start is not self._start
-            goes = outdated or self._missing < 0 or self._recycling.due(worker)
+            goes = worker.start is not self._start or self._recycling.due(worker)
             if not (goes or self._closed):
                 self._idle.append(worker)
                 self._changed.notify()
+                if self._serving > self._workers + 1 and not self._thinning:
+                    self._thinning = True
+                    _after(_KEPT, self._thin)
         if goes:
             self._dismiss(worker)
             self.fill()
@@ -176,9 +183,18 @@ class WorkerPool:
             self._tell(name)
 
     @property
-    def _missing(self) -> int:
-        """Workers to start; less than 0 when there are too many."""
-        return self._workers + 1 - len(self._all - self._leaving - self._streaming)
+    def _serving(self) -> int:
+        """Workers for calls, which stay."""
+        return len(self._all - self._leaving - self._streaming)
+
+    def _thin(self) -> None:
+        """Let go of workers that streams of before had made necessary."""
+        with self._changed:
+            self._thinning = False
+            count = min(len(self._idle), self._serving - self._workers - 1)
+            too_many = [self._idle.popleft() for _ in range(count)]
+        for worker in too_many:
+            self._dismiss(worker)
 
     def _begin(self, start: Start) -> WorkerProcess:
         worker = WorkerProcess(start, self, self._relay)
@@ -196,9 +212,7 @@ class WorkerPool:
             delay = min(_AGAIN * 2**self._failures, _AT_LAST)
             self._failures += 1
         _logger.error("a worker process cannot be started, tried again in %g s: %s", delay, why)
-        again = threading.Timer(delay, self.fill)
-        again.daemon = True
-        again.start()
+        _after(delay, self.fill)
 
     def _tell(self, name: str) -> None:
         """The worst that is said of it."""
@@ -207,3 +221,9 @@ class WorkerPool:
         self._health.set_module_status(
             name, ModuleHealthStatus.NOT_OK if worst else ModuleHealthStatus.OK
         )
+
+
+def _after(seconds: float, what: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, what)
+    timer.daemon = True
+    timer.start()
