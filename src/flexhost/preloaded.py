@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 
-from flexhost import worker as worker
+from flexhost import worker_start as worker_start
 
 # A service manager signals every process: workers are needed until the host has drained. This one
 # ends when the host does.

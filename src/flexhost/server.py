@@ -231,10 +231,10 @@ def _work(
     named = frozenset(one.name for one in functions if one.executor == PROCESSES)
     if not named:
         return
-    from flexhost import worker  # with what else only workers need
+    from flexhost import worker_start  # with what else only workers need
 
     wanted = loaded.settings.server
-    setup = worker.Setup(
+    setup = worker_start.Setup(
         modules=functions.modules,
         functions=named,
         fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
@@ -245,7 +245,7 @@ def _work(
         memory_bytes=wanted.process_memory_bytes,
         server=dataclasses.replace(wanted, tls_private_key=None),
     )
-    pool.open(functools.partial(worker.start, setup))
+    pool.open(functools.partial(worker_start.start, setup))
 
 
 _UNWATCHED: AbstractContextManager[None] = contextlib.nullcontext()

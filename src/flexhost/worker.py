@@ -1,32 +1,22 @@
-"""A worker process: it loads the functions of the executor `processes`, and runs their calls, one
-at a time, in its main thread. The host's side of it is `worker_process.py`."""
+"""What a worker process does: it loads the functions of the executor `processes`, and runs their
+calls, one at a time, in its main thread. The host's side of it is `worker_process.py`."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import ctypes
 import math
-import multiprocessing
 import os
 import pickle
 import queue
-import resource
-import signal
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from flexhost import affinity, forwarded, logs, memory, memory_files, prints, registry
+from flexhost import forwarded, logs, memory, memory_files, prints, registry
 from flexhost.batches import size_of
 from flexhost.call import Call, running
 from flexhost.caller import Caller
@@ -41,8 +31,10 @@ from flexhost.function import Headers, LoadContext, ModuleHealthStatus
 from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.retained import Retained
-from flexhost.settings import Server
 from flexhost.spans import CallSpans
+
+if TYPE_CHECKING:
+    from flexhost.worker_start import Setup
 
 # Bytes of a table up to which it goes as a message: less than what a file of its own costs.
 _SMALL = 64 << 10
@@ -50,53 +42,6 @@ _SMALL = 64 << 10
 _LARGE = 32 << 20
 # Seconds for spans to be sent when the process ends.
 _LAST = 1.0
-_PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a worker is made with.
-
-    modules:      to load the functions from; see `registry.load`.
-    functions:    those whose calls it runs, by name.
-    from_source:  the code of modules is not taken from compiled files.
-    everything:   all settings, for `on_load`.
-    location:     where clients reach the host.
-    levels:       of its loggers, by name.
-    memory_bytes: that the process may have for itself; None for any number.
-    server:       the host's own settings, without its key, for what is traced.
-    """
-
-    modules: tuple[str, ...]
-    functions: frozenset[str]
-    fiscal_year_start_month: int
-    from_source: bool
-    everything: Any
-    location: str
-    levels: dict[str, int]
-    memory_bytes: int | None
-    server: Server
-
-
-def main(link: socket.socket, setup: Setup) -> None:
-    """The life of a worker process, until the host closes its end of the link."""
-    affinity.on_every_core()
-    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the host; programs that a
-        signal.signal(number, lambda *_: None)  # function starts get them as ever
-    _end_with_host()
-    _limit(setup.memory_bytes)
-    worker = Worker(Channel(link), setup)
-    threading.Thread(target=worker.receive, name="receiver", daemon=True).start()
-    worker.work()
-
-
-def start(setup: Setup, link: socket.socket) -> BaseProcess:
-    """A worker process at the other end of this link."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["flexhost.preloaded"])
-    process = processes.Process(target=main, args=(link, setup), name="worker")
-    process.start()
-    return process
 
 
 class Worker:
@@ -107,7 +52,7 @@ class Worker:
         self._setup = setup
         self._functions = Registry(())
         self._resources = Resources()
-        self._inbox: queue.SimpleQueue[tuple[str, Call] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[str, Call, Any] | None] = queue.SimpleQueue()
         self._call: Call | None = None  # that runs, or whose stream is read
         self._stream: Stream | None = None
         self._emit: Emit = prints.capture(lambda _: None)
@@ -125,7 +70,7 @@ class Worker:
                 elif (call := self._call) is None or call.id != values[0]:
                     continue  # it has ended meanwhile
                 elif kind == "next":
-                    self._inbox.put((kind, call))
+                    self._inbox.put((kind, call, values[1]))
                 else:  # aside, for the author's `cancel` may block
                     threading.Thread(
                         target=self._cancel, args=[call], name="cancel", daemon=True
@@ -141,7 +86,7 @@ class Worker:
             self._load()
             self._channel.send("ready")
             while (message := self._inbox.get()) is not None:
-                what, call = message
+                what, call, _ = message
                 if what == "call":
                     self._run(call)
         except StartError as error:
@@ -205,11 +150,11 @@ class Worker:
         call.id = id_
         self._call = call
         self._channel.send("begun")
-        self._inbox.put(("call", call))
+        self._inbox.put(("call", call, None))
 
     def _cancel(self, call: Call) -> None:
         call.stop(Cancelled("nobody wants it any more"))
-        self._inbox.put(("cancel", call))
+        self._inbox.put(("cancel", call, None))
         if (stream := self._stream) is not None:
             stream.close()  # what it awaits is cancelled
         call.ask_to_cancel()
@@ -245,16 +190,19 @@ class Worker:
         """One table each time that the host asks for the next."""
         context, begun, rows, size = contextvars.Context(), time.monotonic(), 0, 0
         context.run(running.set, call)
-        if call.spans is not None:
-            context.run(call.spans.reading().begin)
-        while (message := self._inbox.get()) is not None and message != ("cancel", call):
-            table = context.run(next, stream, None)
-            if table is None:
+        complete = False
+        while not complete and (message := self._inbox.get()) is not None:
+            what, _, carrier = message
+            if what == "cancel":
                 break
-            rows, size = rows + table.num_rows, size + size_of(table)
-            self._send("table", table, size_of(table))
+            if carrier and self._spans is not None:
+                context.run(self._spans(carrier).reading().begin)
+            if (table := context.run(next, stream, None)) is None:
+                complete = True
+            else:
+                rows, size = rows + table.num_rows, size + size_of(table)
+                self._send("table", table, size_of(table))
         context.run(stream.close)
-        complete = message is not None and message[0] == "next"
         self._emit(
             ReadEnded(call, rows, size, time.monotonic() - begun, complete=complete, error=None)
         )
@@ -296,22 +244,3 @@ def _portable(error: HostError) -> HostError:
         error = error.copy()
         error.__dict__["cause"] = None
     return error
-
-
-def _limit(memory_bytes: int | None) -> None:
-    """Of memory that is this process' own: what it makes for the host does not count."""
-    if memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    with contextlib.suppress(OSError):  # where memory runs out, rather this than the host
-        Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def _end_with_host() -> None:
-    """However the host ends, also while a function holds the interpreter: the process that this
-    one is forked from ends with it, once no worker has this pipe, and takes this one along."""
-    server: Any = forkserver._forkserver
-    if (pipe := getattr(server, "_forkserver_alive_fd", None)) is not None:
-        os.close(pipe)
-        server._forkserver_alive_fd = None
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

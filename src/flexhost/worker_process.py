@@ -101,10 +101,10 @@ class WorkerProcess:
         self.last_call = task.call_id
         self._channel.send("call", task.call_id, *call)
 
-    def next(self, task: Task) -> None:
-        """One more table of its stream is wanted."""
+    def next(self, task: Task, carrier: dict[str, str] | None = None) -> None:
+        """One more table of its stream is wanted, traced below this from now on."""
         if not task.over.is_set():
-            self._tell("next", task.call_id)
+            self._tell("next", task.call_id, carrier)
 
     def end(self, task: Task) -> None:
         """Cancel a call, and kill the process if that does not end it."""

@@ -74,6 +74,7 @@ LAYERS = [
     ["settings", "logs", "observability", "prints"],
     ["metrics", "gauges", "jwt_tokens", "tracing", "continued", "forwarded"],
     ["worker"],
+    ["worker_start"],
     ["preloaded"],
     ["verification", "reach", "signals", "reloading"],
     ["server", "doctor", "check", "data_source"],

@@ -172,6 +172,24 @@ def test_a_span_of_a_generator_stays_current_from_batch_to_batch(tmp_path):
     assert "Failed to detach" not in written
 
 
+def test_spans_of_a_worker_process_are_below_those_of_the_host(tmp_path):
+    with traced(tmp_path, EXECUTORS='{"*": "processes"}') as (client, collector, host):
+        client.call()
+        client.call("spanning")
+        request, function, child = map(collector.span, ("GetFlightInfo", "function", "child"))
+        batches = [collector.span(f"batch {n}") for n in range(4)]
+        around = collector.span("around")
+        streams = [collector.span("stream") for _ in range(2)]
+        host.process.terminate()
+        _, written = host.ended()
+
+    assert (function.parent_span_id, child.parent_span_id) == (request.span_id, function.span_id)
+    assert {one.parent_span_id for one in batches} == {around.span_id}
+    assert around.parent_span_id in {stream.span_id for stream in streams}
+    assert f'"span_id":"{child.span_id.hex()}"' in written
+    assert "Failed to detach" not in written
+
+
 def test_a_request_that_is_refused_has_a_span_with_its_code(tmp_path):
     with traced(tmp_path) as (client, collector, _):
         with pytest.raises(fl.FlightServerError):

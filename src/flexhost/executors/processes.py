@@ -20,8 +20,6 @@ from flexhost.function import Elsewhere
 from flexhost.worker_pool import WorkerPool
 from flexhost.worker_process import Task, WorkerProcess
 
-# Tables of a stream that are asked for ahead of its reader.
-_AHEAD = 2
 # Workers that a call is given, one after another, when they end before they have begun with it.
 _TRIES = 3
 
@@ -53,7 +51,7 @@ class Remote:
             arguments.hint,
             arguments.headers,
             arguments.caller,
-            {} if call.spans is None else call.spans.carrier(),
+            _carrier(),
         )
         kind: str = "gone"
         value: Any = None
@@ -97,7 +95,7 @@ class Remote:
 
 class RemoteStream:
     """A `contract.Reader` of what a function gives in its worker process, which it keeps until the
-    end. One thread reads, any may interrupt."""
+    end. One table is asked for ahead of the reader. One thread reads, any may interrupt."""
 
     def __init__(self, name: str, worker: WorkerProcess, task: Task, schema: bytes) -> None:
         self._name = name
@@ -111,9 +109,10 @@ class RemoteStream:
         """Raises StopIteration, the error of the function, and FunctionFailed when its process has
         ended."""
         while not self._batches:
-            for _ in range(1 if self._asked else _AHEAD):
-                self._worker.next(self._task)
-            self._asked = True
+            if not self._asked:
+                self._asked = True
+                self._worker.next(self._task, _carrier())
+            self._worker.next(self._task)
             kind, value = self._task.answers.get()
             if kind != "table":
                 self._task.answers.put((kind, value))  # for whoever asks again
@@ -132,6 +131,12 @@ class RemoteStream:
 
     def __del__(self) -> None:
         self.interrupt()
+
+
+def _carrier() -> dict[str, str]:
+    """Headers that name the span which is current."""
+    call = running.get()
+    return {} if call is None or call.spans is None else call.spans.carrier()
 
 
 def _failed(name: str, worker: WorkerProcess, kind: str, value: Any) -> BaseException:
