@@ -13,6 +13,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from flexhost.author_metrics import OfWorkers
 from flexhost.call import Call
 from flexhost.errors import Busy, Cancelled, HostError, Unavailable
 from flexhost.events import CallEnded, Event, Evicted, ReadEnded, Refused
@@ -47,6 +48,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type here
         self.registry = registry
+        self.workers = OfWorkers(registry)
         self._calls = self._counter(
             "flexhost_calls", "Calls by how they ended", "function", "outcome", "code"
         )
@@ -120,7 +122,7 @@ class Metrics:
 
     def page(self) -> bytes:
         """What `/metrics` answers, in the Prometheus text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self.workers)
 
     def _count(self, call: Call) -> None:
         name, error = call.function.name, call.error

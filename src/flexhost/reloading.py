@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from flexhost import registry, settings
+from flexhost import settings
 from flexhost.errors import SettingsError, StartError
 from flexhost.fresh import Modules
-from flexhost.function import LoadContext
 from flexhost.registry import Registry
+from flexhost.served import Served
 
 try:
     import watchfiles
@@ -40,10 +40,8 @@ def watching(files: Iterable[str]) -> Callable[..., AbstractContextManager[None]
     modules.install()
 
     @contextmanager
-    def watch(
-        functions: Registry, context: LoadContext, serve: Callable[[Registry], None]
-    ) -> Iterator[None]:
-        reloader = Reloader(modules, files, context, functions, serve)
+    def watch(functions: Registry, served: Served) -> Iterator[None]:
+        reloader = Reloader(modules, files, functions, served)
         stop = threading.Event()
         thread = threading.Thread(target=reloader.watch, args=(stop,), name="reloader")
         thread.start()
@@ -57,21 +55,15 @@ def watching(files: Iterable[str]) -> Callable[..., AbstractContextManager[None]
 
 
 class Reloader:
-    """modules: the author's. now: what is served; `serve` is called with what is from then on."""
+    """modules: the author's. now: what is served."""
 
     def __init__(
-        self,
-        modules: Modules,
-        files: Iterable[str],
-        context: LoadContext,
-        now: Registry,
-        serve: Callable[[Registry], None],
+        self, modules: Modules, files: Iterable[str], now: Registry, served: Served
     ) -> None:
         self._modules = modules
         self._files = {Path(file).resolve(): file for file in files}
-        self._context = context
         self._now = now
-        self._serve = serve
+        self._served = served
         # of the tries that failed: what mends them may be another file
         self._broken: set[Path] = set()
 
@@ -89,7 +81,9 @@ class Reloader:
         begun = time.monotonic()
         try:
             with self._modules.without(outdated):
-                built = self._build()
+                wanted = settings.load(self._files.values()).settings.flexfun
+                built = self._served.load(wanted, before=self._now)
+                self._served.serve(built)  # with worker processes, whose `on_load` may fail
         except StartError as error:
             self._broken = files
             _logger.error("%s; the code of before is served", error)
@@ -98,24 +92,12 @@ class Reloader:
             return
         self._broken = set()
         before, self._now = set(self._now), built
-        self._serve(built)
         fresh = [one.name for one in built if one not in before]
         gone = {one.name for one in before} - {one.name for one in built}
         if fresh or gone:
             told = f"serving {', '.join(fresh) or 'nothing'} anew"
             told += f", no more {', '.join(sorted(gone))}" if gone else ""
             _logger.info("%s, after %.2f s", told, time.monotonic() - begun)
-
-    def _build(self) -> Registry:
-        """Raises StartError."""
-        wanted = settings.load(self._files.values()).settings.flexfun
-        return registry.load(
-            wanted.functions,
-            self._context,
-            fiscal_year_start_month=wanted.fiscal_year_start_month,
-            executors=wanted.executors,
-            before=self._now,
-        )
 
     def _saves(self, stop: threading.Event) -> Iterator[set[Path]]:
         folders = {*self._modules.roots, *(file.parent for file in self._files)}

@@ -9,16 +9,14 @@ import logging
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from flexhost import capacity, forwarded, logs, memory, prints, registry, verification
+from flexhost import capacity, forwarded, logs, memory, prints, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
-from flexhost.executors.processes import elsewhere
 from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
 from flexhost.frontends import connections
@@ -32,6 +30,7 @@ from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.results import Results
 from flexhost.retained import Retained
+from flexhost.served import Served
 from flexhost.settings import Loaded, Server
 from flexhost.shares import share_by
 from flexhost.signals import LAST, Signals, leave
@@ -54,9 +53,7 @@ _FAREWELL = 0.2
 class Watching(Protocol):
     """Serves other functions later on: `functions` is what is served now."""
 
-    def __call__(
-        self, functions: Registry, context: LoadContext, serve: Callable[[Registry], None]
-    ) -> AbstractContextManager[None]:
+    def __call__(self, functions: Registry, served: Served) -> AbstractContextManager[None]:
         """As long as it is inside."""
 
 
@@ -143,6 +140,7 @@ def _serve(
         health=health,
         relay=forwarded.write,
         recycling=Recycling(wanted.process_recycle_calls, wanted.process_recycle_bytes),
+        metrics=None if metrics is None else metrics.workers,
     )
     with contextlib.closing(resources), contextlib.closing(pool), contextlib.closing(host):
         http = _http(wanted, host, health, metrics)
@@ -176,18 +174,11 @@ def _serve(
                     verification.verifier(loaded.settings, context),
                     ours=verification.is_ours(loaded.settings),
                 )
-            functions = registry.load(
-                loaded.settings.flexfun.functions,
-                context,
-                fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
-                executors=loaded.settings.flexfun.executors,
-                elsewhere={PROCESSES: functools.partial(elsewhere, pool)},
-            )
+            served = Served(loaded, context, host, pool, metrics, fresh=watching is not None)
+            functions = served.load(loaded.settings.flexfun)
+            served.serve(functions)
             stopping.loaded = True
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail
-            work = functools.partial(_work, pool, loaded, context, fresh=watching is not None)
-            serve_these = functools.partial(_open, host, metrics, work)
-            serve_these(functions)
             _logger.info(
                 "serving %s on %s:%s, advertised as %s",
                 ", ".join(function.name for function in functions) or "no function",
@@ -195,7 +186,7 @@ def _serve(
                 frontend.port,
                 frontend.location.uri.decode(),
             )
-            with watching(functions, context, serve_these) if watching else _UNWATCHED:
+            with watching(functions, served) if watching else _UNWATCHED:
                 stopping.wait()
             host.stop_accepting()
             telemetry.say(
@@ -209,43 +200,6 @@ def _serve(
             if http is not None:
                 http.stop(LAST)
     telemetry.say("stopped" if ended else "stopped, with requests open that would not end")
-
-
-def _open(
-    host: Host,
-    metrics: Metrics | None,
-    work: Callable[[Registry], None],
-    functions: Registry,
-) -> None:
-    """Raises StartError."""
-    work(functions)
-    if metrics is not None:
-        metrics.expect(functions)
-    host.open(functions)
-
-
-def _work(
-    pool: WorkerPool, loaded: Loaded, context: LoadContext, functions: Registry, *, fresh: bool
-) -> None:
-    """Start worker processes for the functions that need them. Raises StartError."""
-    named = frozenset(one.name for one in functions if one.executor == PROCESSES)
-    if not named:
-        return
-    from flexhost import worker_start  # with what else only workers need
-
-    wanted = loaded.settings.server
-    setup = worker_start.Setup(
-        modules=functions.modules,
-        functions=named,
-        fiscal_year_start_month=loaded.settings.flexfun.fiscal_year_start_month,
-        from_source=fresh,
-        everything=loaded.everything,
-        location=context.location.uri.decode(),
-        levels=forwarded.levels(),
-        memory_bytes=wanted.process_memory_bytes,
-        server=dataclasses.replace(wanted, tls_private_key=None),
-    )
-    pool.open(functools.partial(worker_start.start, setup))
 
 
 _UNWATCHED: AbstractContextManager[None] = contextlib.nullcontext()

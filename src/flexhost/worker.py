@@ -34,6 +34,7 @@ from flexhost.retained import Retained
 from flexhost.spans import CallSpans
 
 if TYPE_CHECKING:
+    from flexhost.author_metrics import Own
     from flexhost.worker_start import Setup
 
 # Bytes of a table up to which it goes as a message: less than what a file of its own costs.
@@ -57,6 +58,7 @@ class Worker:
         self._stream: Stream | None = None
         self._emit: Emit = prints.capture(lambda _: None)
         self._keep = Retained().keep
+        self._metrics: Own | None = None
         self._spans: Callable[[dict[str, str]], CallSpans] | None = None
         self._end_traces: Callable[[float], object] = lambda _: None
 
@@ -105,6 +107,10 @@ class Worker:
         month = setup.fiscal_year_start_month
         loaded = registry.load(setup.modules, None, fiscal_year_start_month=month)
         self._functions = Registry(one for one in loaded if one.name in setup.functions)
+        if setup.server.metrics_host is not None:
+            from flexhost.author_metrics import Own
+
+            self._metrics = Own()
         if any(hasattr(one.source, "on_load") for one in self._functions):
             import pyarrow.flight as fl
 
@@ -168,6 +174,8 @@ class Worker:
         except Exception as error:
             self._channel.send("error", _portable(failure(error, call.function)))
         self._stream = self._call = None
+        if self._metrics is not None and (changed := self._metrics.changed()):
+            self._channel.send("metrics", changed)
         self._channel.send("idle", memory.resident())
 
     def _answer(self, call: Call) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from flexhost.errors import Busy, Cancelled, ShuttingDown, StartError
 from flexhost.function import HealthMonitor, ModuleHealthStatus
@@ -33,11 +34,18 @@ class Recycling:
         return 0 < self.calls <= worker.calls or 0 < self.bytes < worker.resident
 
 
+class MetricsOfWorkers(Protocol):
+    def take(self, worker: WorkerProcess, families: list[Any]) -> None: ...
+
+    def gone(self, worker: WorkerProcess) -> None: ...
+
+
 class WorkerPool:
     """workers: calls that run at once, besides streams that are read. A spare worker is there in
              place of the first stream, or of a worker that ends; more are kept for a while.
     streams: streams that may be open.
     health:  told what functions say of themselves in their workers: the worst of all.
+    metrics: told of metrics that functions make there.
     """
 
     def __init__(
@@ -48,13 +56,16 @@ class WorkerPool:
         health: HealthMonitor,
         relay: Relay,
         recycling: Recycling = Recycling(),
+        metrics: MetricsOfWorkers | None = None,
     ) -> None:
         self._workers = workers
         self._streams = streams
         self._health = health
         self._relay = relay
         self._recycling = recycling
+        self._metrics = metrics
         self._start: Start | None = None
+        self._of: Hashable = None
         self._all: set[WorkerProcess] = set()  # that have not ended
         self._leaving: set[WorkerProcess] = set()
         self._streaming: set[WorkerProcess] = set()
@@ -71,18 +82,22 @@ class WorkerPool:
         """Processes there are now."""
         return len(self._all)
 
-    def open(self, start: Start) -> None:
+    def open(self, start: Start, of: Hashable = None) -> None:
         """Start workers, in place of those that there are: these end what they are at.
+
+        of: what they are for; nothing is done when they are for the same.
 
         Returns when the first is ready. Raises StartError, and leaves all as it was.
         """
+        if self._start is not None and of == self._of:
+            return
         with self._changed:
             first = self._begin(start)
         first.started.wait()
         if not first.was_ready:
             raise first.failure or StartError(f"a worker process {first.obituary} at its start")
         with self._changed:
-            self._start = start
+            self._start, self._of = start, of
             before, self._idle = list(self._idle), deque([first])
             self._changed.notify()
         for worker in before:
@@ -169,6 +184,8 @@ class WorkerPool:
             for name in [name for name, by in self._reports.items() if worker in by]:
                 del self._reports[name][worker]
                 self._tell(name)
+        if self._metrics is not None:
+            self._metrics.gone(worker)
         if worker.was_ready:
             if worker.ended_by_itself:
                 fields = {"pid": worker.pid, "call_id": worker.last_call}
@@ -181,6 +198,10 @@ class WorkerPool:
         with self._changed:
             self._reports[name][worker] = ModuleHealthStatus(status)
             self._tell(name)
+
+    def counted(self, worker: WorkerProcess, metrics: list[Any]) -> None:
+        if self._metrics is not None:
+            self._metrics.take(worker, metrics)
 
     @property
     def _serving(self) -> int:

@@ -44,6 +44,8 @@ class Owner(Protocol):
 
     def report(self, worker: WorkerProcess, name: str, status: str) -> None: ...
 
+    def counted(self, worker: WorkerProcess, metrics: list[Any]) -> None: ...
+
 
 class Task:
     """A call, as far as its worker is concerned. over: nothing more comes of it."""
@@ -187,6 +189,8 @@ class WorkerProcess:
                 self.failure = StartError(text, trace=trace)
             case "health":
                 self._owner.report(self, *values)
+            case "metrics":
+                self._owner.counted(self, *values)
             case "idle":
                 self.resident = values[0]
                 self._over("end", None)

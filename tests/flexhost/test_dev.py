@@ -54,11 +54,11 @@ def serving(tmp_path):
     """`flexhost dev` with `answer` and `other`: a client, and the host's process."""
 
     @contextmanager
-    def started():
+    def started(**variables):
         (tmp_path / "helper.py").write_text("VALUE = 1\n")
         (tmp_path / "other.py").write_text(OTHER)
         listed = {"GOODDATA_FLIGHT_FLEXFUN__FUNCTIONS": '["my_functions", "other"]'}
-        with process(tmp_path, FUNCTION, command="dev", **listed) as host:
+        with process(tmp_path, FUNCTION, command="dev", **listed, **variables) as host:
             client = Client(host.port())
             assert answer(client) == 1
             yield client, host
@@ -114,6 +114,17 @@ def test_an_error_is_told_with_file_and_line_and_the_old_code_goes_on(tmp_path, 
 
         (tmp_path / "helper.py").write_text("VALUE = 2\n")
         until(lambda: answer(client) == 2)
+
+
+def test_functions_in_processes_are_served_anew_too(tmp_path, serving):
+    with serving(GOODDATA_FLIGHT_FLEXFUN__EXECUTORS='{"answer": "processes"}') as (client, host):
+        for value in (2, 3):
+            (tmp_path / "helper.py").write_text(f"VALUE = {value}\n")
+            until(lambda value=value: answer(client) == value)
+        (tmp_path / "helper.py").write_text("VALUE = 1 / 0\n")
+        host.line("ZeroDivisionError.*the code of before is served")
+
+        assert answer(client) == 3
 
 
 def test_a_module_that_is_added_mends_what_lacked_it(tmp_path, serving):

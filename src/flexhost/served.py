@@ -1,0 +1,68 @@
+"""The functions that a host serves: loaded, given to its worker processes, opened to callers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from flexhost import forwarded, registry
+from flexhost.executors.processes import elsewhere
+from flexhost.function import PROCESSES, Function, LoadContext
+from flexhost.host import Host
+from flexhost.registry import Registry
+from flexhost.settings import Flexfun, Loaded
+from flexhost.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from flexhost.metrics import Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """fresh: worker processes take the code of the author from its source alone."""
+
+    loaded: Loaded
+    context: LoadContext
+    host: Host
+    pool: WorkerPool
+    metrics: Metrics | None
+    fresh: bool
+
+    def load(self, wanted: Flexfun, before: Iterable[Function] = ()) -> Registry:
+        """What these settings list. before: see `registry.load`. Raises StartError."""
+        return registry.load(
+            wanted.functions,
+            self.context,
+            fiscal_year_start_month=wanted.fiscal_year_start_month,
+            executors=wanted.executors,
+            elsewhere={PROCESSES: functools.partial(elsewhere, self.pool)},
+            before=before,
+        )
+
+    def serve(self, functions: Registry) -> None:
+        """From now on these. Raises StartError when a worker process cannot load them."""
+        there = frozenset(one for one in functions if one.executor == PROCESSES)
+        if there:
+            self._start_workers(functions.modules, there)
+        if self.metrics is not None:
+            self.metrics.expect(functions)
+        self.host.open(functions)
+
+    def _start_workers(self, modules: tuple[str, ...], there: frozenset[Function]) -> None:
+        from flexhost import worker_start  # with what else only workers need
+
+        wanted = self.loaded.settings.server
+        setup = worker_start.Setup(
+            modules=modules,
+            functions=frozenset(one.name for one in there),
+            fiscal_year_start_month=self.loaded.settings.flexfun.fiscal_year_start_month,
+            from_source=self.fresh,
+            everything=self.loaded.everything,
+            location=self.context.location.uri.decode(),
+            levels=forwarded.levels(),
+            memory_bytes=wanted.process_memory_bytes,
+            server=dataclasses.replace(wanted, tls_private_key=None),
+        )
+        self.pool.open(functools.partial(worker_start.start, setup), of=there)
