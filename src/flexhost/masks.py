@@ -20,8 +20,21 @@ _BEARER = re.compile(r"\b(bearer\s+)[^\s\"',;]{4,}", re.IGNORECASE)
 _IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+(?=@)")
 # of the parameters of a connection or a URL
 _PAIR = re.compile(
-    r"((?:passw(?:or)?d|pwd|secret|(?:access|auth|id|refresh|sas)[_-]?token"
-    r"|(?:api|access|account|secret)[_-]?key)\s?=(?!=)\s?)(?:'[^']*'|\"[^\"]*\"|[^\s;,&'\"]+)",
+    r"((?:passw(?:or)?d|passphrase|pwd|secret|(?<![\w-])token"
+    r"|(?:access|auth|id|refresh|sas|session)[_-]?token"
+    r"|(?:api|access|account|private|secret)[_-]?key)\s?=(?!=)\s?)"
+    r"(?:'[^']*'|\"[^\"]*\"|[^\s;,&'\"][^\s;,&\"]*)",
+    re.IGNORECASE,
+)
+# of a dict or of JSON, also within texts that are quoted themselves: what is before the value, its
+# name, the value
+_ITEM = re.compile(
+    r"((?<!\\)(\\{0,15}[\"'])([\w.-]+)\2\s*:\s*\[?b?(\\{0,15}[\"']))(.*?)(?<!\\)(?=\4)", re.DOTALL
+)
+# of headers; begins where no other can, or time would grow with the square of what has dashes
+_HEADER = re.compile(
+    r"((?<![\w-])(?:(?:proxy-)?authorization|[\w-]*api[_-]?key|[\w-]+-token|passw(?:or)?d)"
+    r":\s?)(?:(?:basic|digest|token)\s+)?[^\s\"',;]+",
     re.IGNORECASE,
 )
 # of values within values
@@ -29,11 +42,11 @@ _DEPTH = 8
 
 
 def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
-    """The value without secrets: all of it when its name is that of one, what follows "Bearer" or
-    "password=" in a text, the password in a URL; also deep in mappings and lists."""
+    """The value without secrets: all of it when its name is that of one, what follows "Bearer",
+    "password=" or "'password':" in a text, the password in a URL; also deep in values."""
     if value is None or isinstance(value, bool):
         return value
-    if _NAME.search(name) and not _PLACE.search(name):
+    if _is_secret(name):
         return MASK
     if isinstance(value, str):
         return _text(value)
@@ -42,8 +55,14 @@ def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
     if isinstance(value, dict):
         return {key: masked(one, str(key), depth - 1) for key, one in value.items()}
     if isinstance(value, list | tuple):
+        if len(value) == 2 and isinstance(value[0], str) and _is_secret(value[0]):
+            return [value[0], MASK]  # as headers are often kept
         return [masked(one, "", depth - 1) for one in value]
     return value
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_NAME.search(name)) and not _PLACE.search(name)
 
 
 def _text(text: str) -> str:
@@ -51,6 +70,15 @@ def _text(text: str) -> str:
         text = _BEARER.sub(rf"\1{MASK}", text)
     if "=" in text:
         text = _PAIR.sub(rf"\1{MASK}", text)
+    if "':" in text or '":' in text:
+        text = _ITEM.sub(_item, text)
+    if ": " in text:
+        text = _HEADER.sub(rf"\1{MASK}", text)
     if "://" in text:
         text = _IN_URL.sub(rf"\1{MASK}", text)
     return text
+
+
+def _item(found: re.Match[str]) -> str:
+    before, _, name, _, value = found.groups()
+    return before + (MASK if _is_secret(name) else _ITEM.sub(_item, value))

@@ -527,6 +527,7 @@ def test_secrets_are_masked_in_lines():
         "x-api-key": "s3cret",
         "headers": {"Authorization": ["Bearer s3cret"], "deep": [{"db_password": "s3cret"}]},
         "url": "postgresql://ann:s3cret@db/sales",
+        "metadata": [("authorization", "Basic s3cret"), ("x-rows", "7")],
         "tokens_left": 7,
     }
     try:
@@ -565,11 +566,23 @@ def test_names_that_only_look_like_those_of_secrets_are_let_alone(name):
         ("Server=a;Pwd = 's3 cret';Database=b", "Server=a;Pwd = ***;Database=b"),
         ("GET /rows?api_key=s3cret&page=2", "GET /rows?api_key=***&page=2"),
         ("postgresql://ann:s3c@ret@db/sales", "postgresql://ann:***@db/sales"),
+        ("https://a/rows?token=s3cret&page=2", "https://a/rows?token=***&page=2"),
+        ("no {'user': 'ann', 'password': 's3\\'cret'}", "no {'user': 'ann', 'password': '***'}"),
+        (r'{"body": "{\"api_key\": \"s3cret\"}"}', r'{"body": "{\"api_key\": \"***\"}"}'),
+        ("Authorization: Basic czNjcmV0, Accept: *", "Authorization: ***, Accept: *"),
+        ("curl -H 'X-Api-Key: s3cret' x", "curl -H 'X-Api-Key: ***' x"),
+        ("{b'authorization': [b'Basic czNjcmV0']}", "{b'authorization': [b'***']}"),
         ("if password == other: next_token=5", "if password == other: next_token=5"),
+        ("unexpected token: }, 'nextToken': '7'", "unexpected token: }, 'nextToken': '7'"),
     ],
 )
 def test_secrets_in_a_text_are_masked(text, shown):
     assert masked(text) == shown
+
+
+def test_masking_takes_no_longer_than_the_text_is_long():
+    for text in ("a-" * 100_000, "'a': \"" * 50_000, "\\" * 200_000 + "':", "-api" * 50_000 + ": "):
+        masked(text)  # with the square of it: minutes
 
 
 def test_a_contract_failure_names_no_exception():
