@@ -55,14 +55,15 @@ class JsonLines(logging.Formatter):
             self.event_key: record.getMessage(),
         }
         own = frozenset(fields)
+        given: dict[str, Any] = {}
         call = running.get()
         if call is not None:
-            fields |= {"call_id": call.id, "function": call.function.name}
+            given = {"call_id": call.id, "function": call.function.name}
             if call.caller.name:
-                fields["caller"] = call.caller.name
+                given["caller"] = call.caller.name
         if JsonLines.trace_fields is not None:
-            fields |= JsonLines.trace_fields()
-        given = {k: v for k, v in vars(record).items() if k not in _STANDARD}
+            given |= JsonLines.trace_fields()
+        given |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         given |= getattr(record, "fields", {})
         # `level` is what alerts look for, whatever somebody else means by it
         fields |= {f"{key}_" if key in own else key: value for key, value in given.items()}

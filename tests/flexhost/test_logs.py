@@ -271,6 +271,19 @@ def test_the_key_of_the_event_can_be_named(tmp_path):
     assert "event" not in line
 
 
+def test_no_other_key_takes_the_place_of_the_event(logger, monkeypatch):
+    made, telemetry, written = logger
+    monkeypatch.setattr(JsonLines, "event_key", "call_id")
+    monkeypatch.setattr(JsonLines, "trace_fields", lambda: {"call_id": "of a trace"})
+    described = describe(function(lambda *_: made.info("within") or pa.table({"n": [1]})))
+    more = {"deadline": 9.0, "emit": lambda event: None, "keep": KEEP}
+
+    Call(described, {}, None, {}, **more).run()
+    telemetry.close(LONG)
+
+    assert written[0]["call_id"] == "within"
+
+
 def test_an_exception_is_logged_whole_although_the_process_shows_no_frames(monkeypatch):
     monkeypatch.setattr(sys, "tracebacklimit", 0, raising=False)
     try:
