@@ -114,6 +114,7 @@ def configure(
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     if config is not None:
         _configure_from(config)
+    logging.captureWarnings(True)  # of Python
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, _to_record],
         logger_factory=structlog.stdlib.LoggerFactory(),

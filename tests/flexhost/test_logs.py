@@ -207,6 +207,21 @@ def test_production_lines_are_json_with_the_call_id_of_what_a_function_logs(tmp_
     assert (call["level"], call["logger"]) == ("error", "flexhost.calls")
 
 
+def test_a_warning_of_python_is_a_line_of_the_log(tmp_path):
+    warns = "import warnings\nwarnings.warn('loaded twice')\n"
+    call = "        warnings.warn('few rows')\n        return"
+    with process(tmp_path, warns + NUMBERS.replace("        return", call)) as host:
+        Client(host.port()).call()
+        host.process.terminate()
+        status, written = host.ended()
+
+    lines = [json.loads(line) for line in written.splitlines()]
+    loaded, called = (line for line in lines if line["logger"] == "py.warnings")
+    assert status == 0
+    assert "UserWarning: loaded twice" in loaded["event"]
+    assert (called["level"], called["function"]) == ("warning", "numbers")
+
+
 def test_dev_log_lines_are_for_people(tmp_path):
     with process(tmp_path, NUMBERS, "", "--dev-log") as host:
         Client(host.port()).call()
