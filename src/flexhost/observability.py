@@ -11,7 +11,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flexhost.call import Call, State
-from flexhost.errors import BadCall, HostError, NotReady, Unauthenticated
+from flexhost.errors import (
+    BadCall,
+    Cancelled,
+    HostError,
+    NotReady,
+    ShuttingDown,
+    TimedOut,
+    Unauthenticated,
+)
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
 from flexhost.writer import MOST, Writer, wait_for_quiet
 
@@ -27,6 +35,8 @@ _trouble = logging.getLogger("flexhost")
 # whoever tries tokens, or knocks before the host is ready, fills no disk.
 _OF_ANYBODY = (Unauthenticated, NotReady)
 _FAILED_LINES, _FAILED_SECONDS = 10, 60.0
+# What ends a stream that its function did not end.
+_STOPS = (Cancelled, TimedOut, ShuttingDown)
 
 # An event, a line of the host itself, or the end.
 _Item: TypeAlias = Event | str | None
@@ -134,10 +144,11 @@ class _Limit:
 
 
 def outcome(call: Call, error: HostError | None) -> str:
-    """What became of a call, in one word."""
+    """What became of a call, or of its stream, in one word."""
     if error is None:
         return "ok"
-    return error.code.lower() if call.state is State.STOPPED else "failed"
+    stopped = call.state is State.STOPPED or isinstance(error, _STOPS)
+    return error.code.lower() if stopped else "failed"
 
 
 def _log(event: Event, at: float, suppressed: int = 0) -> None:

@@ -23,7 +23,14 @@ from support import KEEP, LONG, NUMBERS, ROOT, SCHEMA, Client, free_port, functi
 from flexhost import writer
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
-from flexhost.errors import BadCall, FunctionFailed, NotReady, Unauthenticated
+from flexhost.errors import (
+    BadCall,
+    Cancelled,
+    FunctionFailed,
+    NotReady,
+    ShuttingDown,
+    Unauthenticated,
+)
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
 from flexhost.logs import JsonLines, write_later
@@ -104,6 +111,22 @@ def test_a_stream_has_its_line_when_it_ends(access):
 
     assert (line["rows"], line["bytes"], line["streaming_sec"]) == (2, 16, 0.5)
     assert (line["outcome"], line["complete"]) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Cancelled("nobody read the result in time"), "command_cancelled"),
+        (ShuttingDown("this host is stopping"), "shutting_down"),
+        (FunctionFailed("half way"), "failed"),
+    ],
+)
+def test_only_the_functions_doing_is_the_failure_of_a_stream(access, error, outcome):
+    call = ended(pa.table({"n": [1, 2]}).to_reader())
+
+    (line,) = access(ReadEnded(call, 0, 0, 0.5, False, error))
+
+    assert (line["outcome"], line["code"]) == (outcome, error.code)
 
 
 def test_a_failed_call_has_its_trace_in_its_line(access):
