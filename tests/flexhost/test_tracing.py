@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -246,6 +247,17 @@ def test_the_callers_trace_is_continued_where_that_is_wanted(tmp_path, extract):
             assert (span.parent_span_id.hex() == PARENT.split("-")[2]) == goes_on
 
 
+@pytest.mark.parametrize(
+    "parent", ["", "garbage", PARENT[:-3], PARENT * 20, f"00-{'0' * 32}-{'0' * 16}-01"]
+)
+def test_a_trace_that_is_named_wrongly_is_not_continued_and_costs_no_call(tmp_path, parent):
+    with traced(tmp_path, "otel_extract_context = true") as (client, collector, _):
+        client.headers = [("traceparent", parent), ("tracestate", "=,;"), ("baggage", ";;=,%")]
+
+        assert client.call().num_rows == 2
+        assert collector.span("GetFlightInfo").parent_span_id == b""
+
+
 def test_log_lines_of_a_call_have_its_trace(tmp_path):
     with traced(tmp_path, "log_trace_keys = {trace_id = 'traceId'}") as (client, collector, host):
         client.call()
@@ -274,6 +286,21 @@ def test_a_receiver_that_is_away_costs_no_call_and_holds_up_no_stop(tmp_path):
         assert Client(host.port()).call().num_rows == 3
         host.process.terminate()
         assert host.ended()[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["otlp-http", "otlp-grpc"])
+def test_a_receiver_that_never_answers_costs_no_call_and_holds_up_no_stop(tmp_path, kind):
+    settings = f"otel_exporter_type = '{kind}'\notel_service_name = 'tests'"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        endless = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}
+        with process(tmp_path, NUMBERS, settings, **endless, **AT_ONCE) as host:
+            client = Client(host.port())
+            client.call()
+            with silent.accept()[0]:  # the exporter waits for its answer from now on
+                assert client.call().num_rows == 3
+                host.process.terminate()
+                assert host.ended()[0] == 0
 
 
 def test_zipkin_gets_spans(tmp_path):
