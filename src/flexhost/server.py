@@ -69,11 +69,7 @@ def serve(loaded: Loaded, watching: Watching | None = None) -> NoReturn:
         _serve(loaded, stopping, telemetry, watching)
     finally:
         telemetry.close(LAST)
-    # in a thread: it waits for whoever is at work in a handler, for ever if its log is stuck
-    flushing = threading.Thread(target=logging.shutdown, name="log", daemon=True)
-    flushing.start()
-    flushing.join(LAST)
-    leave(0)
+    leave(0, LAST)
 
 
 def within_limit(wanted: Server, limit: int | None) -> Server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import os
 import signal
 import socket
@@ -50,14 +51,15 @@ class Signals:
         if not self.loaded:
             self._clean_up()
             self._telemetry.close(LAST)
-            leave(0)
-        # for a function that never lets go of the interpreter: this needs no Python to end it
-        faulthandler.dump_traceback_later(self._drain + 3 * LAST + 10, exit=True)
+            leave(0, LAST)
+        # for a function that never lets go of the interpreter: this needs no Python to end it. By
+        # its number, as sys.stderr would be flushed first, for which there may be no end
+        faulthandler.dump_traceback_later(self._drain + 3 * LAST + 10, exit=True, file=_STDERR)
         self._came.release()
         self._next()
         self._clean_up()
         self._telemetry.close(LAST)
-        leave(1)
+        leave(1, LAST)
 
     def _clean_up(self) -> None:
         if self.at_once is not None:
@@ -69,12 +71,25 @@ class Signals:
 
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+_STDERR = 2
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int, patience: float | None = None) -> NoReturn:
     """End the process now, whatever its threads do: the interpreter cannot be taken down under
-    functions that are at work in native code (measured: it aborts)."""
+    functions that are at work in native code (measured: it aborts).
+
+    patience: seconds for what is written last. None waits for whoever reads it.
+    """
+    # in a thread: it waits for whoever is at work in a handler, for ever if its log is stuck
+    flushing = threading.Thread(target=_flush, name="flush", daemon=True)
+    with contextlib.suppress(RuntimeError):  # there is no thread to spare
+        flushing.start()
+        flushing.join(patience)
+    os._exit(status)
+
+
+def _flush() -> None:
+    logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(status)

@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import termios
 import threading
 import time
 import weakref
@@ -507,54 +508,79 @@ class Stuck(logging.Handler):
     assert [table.num_rows for table in tables] == [3, 3, 3]
 
 
+class Unread:
+    """A host whose stderr nobody reads, with what it waits to write once it was called."""
+
+    def __init__(self, folder, reading, writing):
+        listen, self.metrics = free_port(), free_port()
+        (folder / "my_functions.py").write_text(NUMBERS)
+        config = folder / "host.toml"
+        config.write_text(
+            f"[flexfun]\nfunctions = ['my_functions']\n[server]\nlisten_port = {listen}\n"
+            f"metrics_host = '127.0.0.1'\nmetrics_port = {self.metrics}\ndrain_sec = 600\n"
+        )
+        path = os.pathsep.join([str(folder), str(ROOT / "src")])
+        # a lock of Python guards what is buffered, and whoever is stuck holds it
+        environ = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flexhost", "start", "--config", str(config)],
+            env=environ,
+            stderr=writing,
+        )
+        self._reading = reading
+        self._takes = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+        # all that a pipe takes, but for what the host says at its start
+        for _ in range(self._takes // 4096 - 1):
+            os.write(writing, b"." * 4096)
+        self.client = Client(listen)
+        self.client.flight.wait_for_available(LONG)
+        until(lambda: list(self.client.flight.list_flights()))
+        for _ in range(100):
+            self.client.call()
+
+    def page(self):
+        return urlopen(f"http://127.0.0.1:{self.metrics}/metrics").read().decode()
+
+    def stuck(self):
+        """Whether the pipe takes no further line."""
+        waiting = fcntl.ioctl(self._reading, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) > self._takes - 400
+
+
 @pytest.fixture
 def unread(tmp_path):
-    """The client of a host whose stderr nobody reads, the port of its metrics, and its process."""
     reading, writing = os.pipe()
-    listen, metrics = free_port(), free_port()
-    (tmp_path / "my_functions.py").write_text(NUMBERS)
-    config = tmp_path / "host.toml"
-    config.write_text(
-        f"[flexfun]\nfunctions = ['my_functions']\n[server]\nlisten_port = {listen}\n"
-        f"metrics_host = '127.0.0.1'\nmetrics_port = {metrics}\ndrain_sec = 1\n"
-    )
-    host = subprocess.Popen(
-        [sys.executable, "-m", "flexhost", "start", "--config", str(config)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])},
-        stderr=writing,
-    )
-    # all that a pipe takes, but for what the host says at its start
-    os.set_blocking(writing, False)
-    for _ in range(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) // 4096 - 1):
-        os.write(writing, b"." * 4096)
-    os.set_blocking(writing, True)
-    client = Client(listen)
-    client.flight.wait_for_available(LONG)
-    until(lambda: list(client.flight.list_flights()))
-    yield client, metrics, host
-    host.kill()
-    host.wait()
+    host = Unread(tmp_path, reading, writing)
+    yield host
+    host.process.kill()
+    host.process.wait()
     os.close(reading)
     os.close(writing)
 
 
 def test_metrics_go_on_while_the_log_is_stuck(unread):
-    client, port, _ = unread
-    for _ in range(100):
-        client.call()
-
     counted = 'flexhost_calls_total{code="OK",function="numbers",outcome="ok"} 100.0'
-    until(lambda: counted in urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
+
+    until(lambda: counted in unread.page())
 
 
 def test_a_log_that_is_stuck_holds_up_no_stop(unread):
-    client, _, host = unread
-    for _ in range(100):
-        client.call()
+    until(unread.stuck)
 
-    host.terminate()
+    unread.process.terminate()
 
-    assert host.wait(LONG) == 0
+    assert unread.process.wait(LONG) == 0
+
+
+def test_a_log_that_is_stuck_holds_up_no_second_signal(unread):
+    unread.client.ticket()  # that is waited for
+    until(unread.stuck)
+
+    unread.process.terminate()
+    until(lambda: "flexhost_ready 0.0" in unread.page())
+    unread.process.terminate()
+
+    assert unread.process.wait(LONG) == 1
 
 
 def test_a_call_has_one_line_and_the_way_there_none(tmp_path):
