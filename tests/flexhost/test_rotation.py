@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
 import weakref
+from urllib.request import urlopen
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -449,14 +451,19 @@ def pyarrow_frees_servers():
 
 def test_a_host_serves_new_files_and_keeps_the_old_ones_when_they_are_bad(tmp_path):
     files = Files(tmp_path, AUTHORITY.pair())
-    with process(tmp_path, NUMBERS, files.toml) as host:
+    metrics = "metrics_host = '127.0.0.1'\nmetrics_port = 0"
+    with process(tmp_path, NUMBERS, files.toml + metrics) as host:
+        exported = host.line(r"HTTP on ([^ ]+:\d+): /metrics")[1]
         port = host.port()
         first = serial(port)
         files.write(("garbage", "garbage"))
         host.line("the new certificate is not served, the old one stays: .*cert.pem: holds no cert")
         assert serial(port) == first
 
-        files.write(AUTHORITY.pair())
+        files.write(AUTHORITY.pair(not_after=day(90)))
         host.line("a new certificate is served")
         assert serial(port) != first
         assert Client(port, **TRUSTING).call().num_rows == 3
+        with urlopen(f"http://{exported}/metrics", timeout=LONG) as page:
+            found = re.search(r"\ntls_certificate_expiry_\w+ (.+)", page.read().decode())
+        assert float(found[1]) == int(day(90).timestamp())
