@@ -78,6 +78,10 @@ LAYERS = [
     ["preloaded"],
     ["served"],
     ["verification", "reach", "signals", "reloading"],
+    ["testing.filters"],
+    ["testing.asked"],
+    ["testing.report", "testing.label_elements"],
+    ["testing.calls"],
     ["server", "doctor", "check", "data_source"],
     ["commands.options"],
     ["commands.start", "commands.dev", "commands.check", "commands.doctor", "commands.register"],
@@ -119,7 +123,7 @@ def test_the_page_lists_the_layers():
     lines = [re.split(r"\s{3,}", line)[0] for line in listed.partition("```")[0].splitlines()]
 
     shown = [{name.partition(".")[0] for name in layer} for layer in LAYERS]
-    families = {"executors", "frontends", "commands"}
+    families = {"executors", "frontends", "testing", "commands"}
     merged = [layer for n, layer in enumerate(shown) if layer - families or layer != shown[n - 1]]
     assert [set(line.split(", ")) for line in lines] == merged[:-1]
 
