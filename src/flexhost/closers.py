@@ -18,7 +18,7 @@ class Closers:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._started = 0
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
 
     def submit(self, job: Job) -> None:
@@ -33,9 +33,15 @@ class Closers:
             with self._lock:
                 self._started -= 1
 
+    def close(self) -> None:
+        """The threads leave when they have done what was submitted before."""
+        with self._lock:
+            for _ in range(self._started):
+                self._jobs.put(None)
+            self._started = 0
+
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
             try:
                 job()
             except BaseException as error:

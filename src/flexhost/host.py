@@ -267,6 +267,7 @@ class Host:
         self._watcher.close()
         self._executor.close()
         self._results.close()
+        self._closers.close()
 
     def look(self, now: float) -> None:
         """Stop calls that are late or that nobody waits for; then see `Upkeep`."""

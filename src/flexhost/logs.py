@@ -115,17 +115,25 @@ def configure(
     if config is not None:
         _configure_from(config)
     logging.captureWarnings(True)  # of Python
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, _to_record],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    configure_structlog()
     logger = logging.getLogger("flexhost")
     threading.excepthook = lambda args: _uncaught(
         logger, f"in thread {args.thread.name if args.thread else '?'}", args.exc_value
     )
     sys.unraisablehook = lambda args: _uncaught(logger, f"in {args.object!r}", args.exc_value)
+
+
+def configure_structlog(*, cache: bool = True) -> None:
+    """Have loggers of structlog log with those of the standard library.
+
+    cache: they stay as they are from their first line on.
+    """
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, _to_record],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=cache,
+    )
 
 
 # `Writer.later`

@@ -102,6 +102,11 @@ class Filters:
         return tuple(name for name in self._schema.names if name in needed)
 
     @property
+    def taken(self) -> tuple[str, ...]:
+        """The columns whose filters were taken so far, in the order of the schema."""
+        return tuple(name for name in self._schema.names if name in self._taken)
+
+    @property
     def rest(self) -> Filters:
         """What nobody has taken so far."""
         left = (one for one in self._conditions if one.column not in self._taken)

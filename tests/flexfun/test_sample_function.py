@@ -1,31 +1,18 @@
-"""An example of how to test a function: call it, look at the table."""
-
-from typing import Any
-
-import pyarrow as pa
-import pytest
-from structlog.testing import capture_logs
+"""An example of how to test a function: run it, look at the table. See docs/testing.md."""
 
 from flexfun.sample_function import SampleFlexFunction
+from flexhost.testing import conforms, report, run
 
 
-def call(parameters: dict[str, Any]) -> pa.Table:
-    return SampleFlexFunction.create().call(parameters, None, {"x-token": ["secret"]})
+def test_the_sample_keeps_to_what_every_function_has_to():
+    conforms(SampleFlexFunction, report("fact1", "attribute1").where(attribute1="id1"))
 
 
-def test_the_sample_has_six_rows_of_the_declared_columns():
-    table = call({})
-
-    assert table.schema == SampleFlexFunction.Schema
-    assert table.num_rows == 6
+def test_a_report_gets_the_columns_that_it_asks_for():
+    assert run(SampleFlexFunction, report("fact3"))["fact3"].to_pylist()[:2] == [100, 200]
 
 
-@pytest.mark.parametrize("execution", ["REPORT", "LABEL_ELEMENTS", None])
-def test_the_sample_logs_what_it_was_asked_and_never_headers(execution):
-    filters = [{"filterType": "positiveAttributeFilter"}]
-    with capture_logs() as logs:
-        call({"executionContext": {"executionType": execution, "filters": filters}})
-
-    assert logs[0]["execution_type"] == execution
-    assert logs[0]["filters"] == filters
-    assert "secret" not in str(logs)
+def test_the_sample_logs_what_it_was_asked_and_never_headers(logged):
+    run(SampleFlexFunction, report("fact3"), headers={"x-note": "private"})
+    assert logged[0]["columns"] == ["fact3"]
+    assert "private" not in str(logged)

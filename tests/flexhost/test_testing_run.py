@@ -10,6 +10,7 @@ import threading
 
 import msgspec
 import pyarrow as pa
+import pyarrow.flight as fl
 import pytest
 from support import SCHEMA, function, until
 
@@ -22,7 +23,7 @@ from flexhost.errors import (
     TimedOut,
     Unauthorized,
 )
-from flexhost.testing import elements, report, run
+from flexhost.testing import elements, report, run, served, serving
 
 CITIES = pa.schema([("region", pa.string()), ("city", pa.string()), ("people", pa.int64())])
 ROWS = [
@@ -66,7 +67,7 @@ async def stepped(upto: int):
         yield pa.record_batch([pa.array([n])], SCHEMA)
 
 
-calling = pytest.mark.parametrize("call", [run])
+calling = pytest.mark.parametrize("call", [run, served])
 
 
 @calling
@@ -265,6 +266,42 @@ def test_nothing_is_left_over(call):
     call(counted, upto=5)
 
     until(lambda: not set(threading.enumerate()) - before)
+
+
+def test_several_calls_share_one_host():
+    loads = []
+
+    class Shared(ByShape):
+        Name = "Shared"
+
+        @staticmethod
+        def on_load(ctx):
+            loads.append(ctx.location.uri.decode())
+
+    with serving(Shared) as call:
+        with fl.connect(call.location) as client:
+            [flight] = client.list_flights()
+        assert call(upto=1) == run(Shared, upto=1)
+        assert call({"upto": 2}, caller="ann").to_pydict() == {"n": [2]}
+        with pytest.raises(HostError) as caught:
+            call()
+
+    assert loads[0] == call.location
+    assert b"Shared" in flight.descriptor.command
+    assert isinstance(caught.value.__cause__, fl.FlightServerError)
+    assert not hasattr(sys, "tracebacklimit")
+
+
+def test_a_token_of_one_call_is_not_shown_to_the_function():
+    seen = []
+
+    def call(parameters, columns, headers):
+        seen.append(headers["authorization"])
+        return []
+
+    served(function(call), caller="ann")
+
+    assert seen == [["***"]]
 
 
 def test_the_kit_takes_neither_pytest_nor_flight_until_they_are_wanted():

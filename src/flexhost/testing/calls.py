@@ -13,7 +13,7 @@ from flexhost import registry
 from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
 from flexhost.errors import BadCall, FunctionFailed
-from flexhost.events import Event
+from flexhost.events import Emit
 from flexhost.executors.threads import Threads
 from flexhost.function import FlexFun, Function, Headers, LoadContext
 from flexhost.health import Health
@@ -67,11 +67,11 @@ class Parts(NamedTuple):
 
 
 @contextlib.contextmanager
-def hosting() -> Iterator[Parts]:
+def hosting(emit: Emit = lambda event: None) -> Iterator[Parts]:
     """A host that ends what it began. It serves nothing before `load`."""
     closers, resources = Closers(2), Resources()
-    results = Results(60.0, closers, _untold)
-    host = Host(Threads(4, 256, _untold), results, closers, deadline=DEADLINE, emit=_untold)
+    results = Results(60.0, closers, emit)
+    host = Host(Threads(4, 256, emit), results, closers, deadline=DEADLINE, emit=emit)
     with contextlib.closing(resources), contextlib.closing(host):
         try:
             yield Parts(host, resources)
@@ -178,7 +178,3 @@ def _context(settings: Settings, resources: Resources, location: Any) -> LoadCon
         for name, keys in settings.items()
     }
     return LoadContext(for_functions(sections), location, Health(), resources)
-
-
-def _untold(event: Event) -> None:
-    """Nobody listens."""

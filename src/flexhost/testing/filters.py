@@ -71,7 +71,8 @@ def relative(dataset: str, granularity: str, first: int, last: int) -> Raw:
 
 def as_of_a_request(one: Mapping[str, Any]) -> Raw:
     """A filter of the context in the form that `reportExecutionRequest` repeats it in."""
-    kind, rest = one.get("filterType"), {k: v for k, v in one.items() if k != "filterType"}
+    kind: Any = one.get("filterType")
+    rest = {name: value for name, value in one.items() if name != "filterType"}
     if (label := rest.pop("labelIdentifier", None)) is not None:
         listed = {"positiveAttributeFilter": "in", "negativeAttributeFilter": "notIn"}
         if kind in listed:

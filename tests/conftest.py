@@ -1,0 +1,3 @@
+"""Loads the kit that functions are tested with."""
+
+pytest_plugins = ["flexhost.testing"]
