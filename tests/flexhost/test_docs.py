@@ -25,6 +25,8 @@ from flexhost.messages import KEY
 from flexhost.periods import GRANULARITIES
 from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
+from flexhost.testing import LabelElements, Report, conforms
+from flexhost.testing.asked import Asked
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 README = (ROOT / "README.md").read_text()
@@ -202,6 +204,59 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
             exec(source.replace("17001", str(client.frontend.port)))
     context.resources.close()
     assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
+
+
+def test_the_functions_of_the_writing_page_conform():
+    names = {}
+    for block in blocks(WRITING, "python"):
+        exec(compile(block, "the page", "exec", dont_inherit=True), names)
+
+    for name in ("Orders", "Recent", "Daily", "Stocks", "Visits"):
+        conforms(names[name])
+    conforms(names["Sales"], {"limit": 3})
+    conforms(names["squares"], {"upto": 3})
+    conforms(names["OwnOrders"], caller="ann")
+    conforms(names["FromDatabase"], settings={"my": {"url": "db:1"}})
+
+
+def test_the_tests_of_the_testing_page_pass(tmp_path):
+    page = (ROOT / "docs" / "testing.md").read_text()
+    source = "\n\n".join(blocks(page, "python"))
+    (tmp_path / "test_page.py").write_text(source)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["flexhost.testing"]\n')
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+
+    tests = source.count("\ndef test_") + 1  # one is run with both
+    assert f"{tests} passed" in done.stdout, done.stdout + done.stderr
+    for check in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *check, "--config", str(ROOT / "pyproject.toml")]
+        done = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_step_of_a_request_stands_on_the_testing_page():
+    page = (ROOT / "docs" / "testing.md").read_text()
+    steps = {
+        name
+        for kind in (Report, LabelElements)
+        for name, member in {**vars(kind), **vars(Asked)}.items()
+        if callable(member) and not name.startswith("_")
+    }
+
+    assert {name for name in steps if f"`{name}(" not in page and f" `{name}(" not in page} == set()
+
+
+def test_the_example_test_is_short():
+    example = (ROOT / "tests" / "flexfun" / "test_sample_function.py").read_text()
+
+    assert len(example.splitlines()) < 20
 
 
 def test_the_client_of_the_deployment_page_shows_its_token(capsys):
