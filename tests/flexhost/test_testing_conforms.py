@@ -92,6 +92,7 @@ def hint_and_filters(self, columns):
         sales(takes_the_region, ApplyFilters=True, LabelElements="host"),
         sales(takes_all, Labels={"customer.region": "region"}),
         sales(lambda self, columns: TABLE, Cache=CachePolicy(60)),
+        sales(takes_all, Executor="processes"),
         function(lambda parameters, columns, headers: batches(TABLE), schema=SALES),
         function(
             lambda *_: pa.RecordBatchReader.from_batches(SALES, TABLE.to_batches()), schema=SALES

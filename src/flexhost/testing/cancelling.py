@@ -36,36 +36,44 @@ def violations(
 ) -> Iterator[str]:
     """within: seconds in which all must have ended."""
     for what, leave in (("cancelled", _cancel), ("whose reader leaves", _leave)):
+        found: list[str] = []
         began = Began()
         with calls.hosting(began.told) as (host, resources):
             calls.load(function, settings, host, resources)
-            with contextlib.suppress(HostError):  # once in peace: it may start what it keeps
-                calls.called(host, function.name, dict(sample.parameters), headers, caller)
-            watched = dataclasses.replace(function, create=began.creating(function), cache=None)
-            host.open(Registry([watched]))
-            before = set(threading.enumerate())
-            try:
-                sent = dict(sample.parameters)
-                call = host.submit(function.name, sent, None, headers, caller=caller)
-            except HostError:  # the sample is refused, which is told elsewhere
-                return
-            # aside, for it may run the author's code, and for ever
-            leaving = threading.Thread(target=leave, args=[host, call, began, within], daemon=True)
-            leaving.name = "reader"
-            leaving.start()
-            leaving.join(within)
-            host.drain(0)
-            host.close()
-            end = time.monotonic() + within
-            worker = {one for one in before if one.ident == call.thread}
-            del call
-            for thread in _left(before - worker, end):
-                yield (
-                    f"{sample.name}, {what}: the thread {thread.name!r} of the call still runs "
-                    f"after {within:g} s{_where(thread, function)}"
-                )
-            yield from (f"{sample.name}, {what}: {why}" for why in began.wrong(end))
-            began.forget()
+            # a sample that fails is told of elsewhere
+            with contextlib.suppress(HostError), began.watching(function) as watched:
+                # once in peace: it may start what it keeps
+                calls.called(host, function.name, sample.sent(), headers, caller)
+                host.open(Registry([watched]))
+                before = set(threading.enumerate())
+                began.event.clear()
+                call = host.submit(function.name, sample.sent(), None, headers, caller=caller)
+                found += _left_behind(host, call, before, began, leave, within)
+        yield from (f"{sample.name}, {what}: {why}" for why in found)
+
+
+def _left_behind(
+    host: Host,
+    call: Call,
+    before: set[threading.Thread],
+    began: Began,
+    leave: Callable[[Host, Call, Began, float], None],
+    within: float,
+) -> Iterator[str]:
+    # aside, for it may run the author's code, and for ever
+    leaving = threading.Thread(target=leave, args=(host, call, began, within), daemon=True)
+    leaving.start()
+    leaving.join(within)
+    host.drain(0)
+    host.close()
+    end, function = time.monotonic() + within, call.function
+    worker = {one for one in before if one.ident == call.thread}
+    for thread in _left(before - worker, end):
+        yield (
+            f"the thread {thread.name!r} of the call still runs after {within:g} s"
+            f"{_where(thread, function)}"
+        )
+    yield from began.wrong(end)
 
 
 def _cancel(host: Host, call: Call, began: Began, within: float) -> None:
@@ -101,9 +109,9 @@ class Began:
         if isinstance(event, CallEnded):
             self.event.set()
 
-    def creating(self, function: Function) -> Callable[[], Instance]:
-        """What makes objects that are watched."""
-        self.event.clear()
+    @contextlib.contextmanager
+    def watching(self, function: Function) -> Iterator[Function]:
+        """The function, of which each object is watched. Afterwards they are as they were."""
 
         def create() -> Instance:
             instance = function.create()
@@ -111,7 +119,12 @@ class Began:
                 self._watch(instance, vars(instance), function.source)
             return instance
 
-        return create
+        try:
+            yield dataclasses.replace(function, create=create, cache=None)
+        finally:
+            for own in self._objects:
+                for name in _WATCHED:
+                    own.pop(name, None)
 
     def wrong(self, end: float) -> Iterator[str]:
         """end: on the clock, when generators must be closed."""
@@ -119,12 +132,6 @@ class Began:
             if not ended.wait(max(0.0, end - time.monotonic())):
                 yield "its generator is not closed"
         yield from self._errors
-
-    def forget(self) -> None:
-        """Objects that `create` may give again are as they were."""
-        for own in self._objects:
-            for name in _WATCHED:
-                own.pop(name, None)
 
     def _watch(self, instance: Instance, own: dict[str, Any], source: Any) -> None:
         for name in _WATCHED:

@@ -28,6 +28,10 @@ class Sample:
     parameters: Mapping[str, Any]
     hint: tuple[str, ...] | None = None
 
+    def sent(self) -> dict[str, Any]:
+        """The parameters, which a function may change as it likes."""
+        return copy.deepcopy(dict(self.parameters))
+
     @property
     def context(self) -> ExecutionContext | None:
         return ExecutionContext.from_parameters(self.parameters)
@@ -77,7 +81,7 @@ class Trial:
     ) -> Answer:
         """alone: without the filters that the host applies."""
         self._host.open(self._alone if alone else self._as_served)
-        sent = copy.deepcopy(dict(sample.parameters))
+        sent = sample.sent()
         if columns is not None:
             sent["columns"] = list(columns)
         self._instance = None
