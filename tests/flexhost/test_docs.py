@@ -12,7 +12,6 @@ from dataclasses import MISSING, fields
 
 import pyarrow.flight as fl
 import pytest
-from contexts import but, parameters
 from support import NUMBERS, ROOT, process, serving
 
 from flexfun.sample_function import SampleFlexFunction
@@ -25,7 +24,7 @@ from flexhost.messages import KEY
 from flexhost.periods import GRANULARITIES
 from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
-from flexhost.testing import LabelElements, Report, conforms
+from flexhost.testing import LabelElements, Report, conforms, report
 from flexhost.testing.asked import Asked
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
@@ -198,7 +197,7 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
             client.call("Sales", **json.loads(sent))
         assert client.call("squares", upto=3).to_pylist()[2] == {"n": 2, "square": 4}
         assert client.call("Stocks").to_pylist() == [{"item": "bolt", "pieces": 7}]
-        filtered = parameters(but("city", "Brno"))
+        filtered = report().where_not(city="Brno").parameters
         assert client.call("Visits", **filtered).to_pydict() == {"city": ["Praha"], "people": [12]}
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))

@@ -8,8 +8,10 @@ import re
 
 import pyarrow.flight as fl
 import pytest
-from contexts import between, only, parameters
+from contexts import between, parameters
 from support import ROOT, Client, process
+
+from flexhost.testing import report
 
 PYTHON = ROOT / ".venv-reference" / "bin" / "python"
 PAGE = (ROOT / "docs" / "migrating.md").read_text()
@@ -37,7 +39,7 @@ def test_a_class_of_the_reference_is_hosted_unmodified(tmp_path, python, package
     with process(tmp_path, source, python=python) as host:
         client = Client(host.port())
         [listed] = client.flight.list_flights(options=client.options())
-        table = client.call("Orders", columns=["revenue"], **parameters(only("region", "EU")))
+        table = client.call("Orders", **report("revenue").where(region="EU").parameters)
 
     assert json.loads(listed.descriptor.command)["functionName"] == "Orders"
     assert table.to_pydict() == {"revenue": [1.5, 3.5]}
@@ -46,7 +48,7 @@ def test_a_class_of_the_reference_is_hosted_unmodified(tmp_path, python, package
 def test_what_the_page_makes_of_it_gives_the_same(tmp_path):
     with process(tmp_path, NEW) as host:
         client = Client(host.port())
-        table = client.call("Orders", columns=["revenue"], **parameters(only("region", "EU")))
+        table = client.call("Orders", **report("revenue").where(region="EU").parameters)
 
     assert table.to_pydict() == {"revenue": [1.5, 3.5]}
     assert len(NEW.splitlines()) < len(OLD.splitlines())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from typing import Any
 
-from flexhost.errors import BadCall, FunctionFailed, HostError
+from flexhost.errors import BadCall, HostError
 from flexhost.literals import plain, reader
 from flexhost.testing import filters
 from flexhost.testing.differences import Row, listed, lost
@@ -23,7 +23,7 @@ def violations(trial: Trial, sample: Sample, *, deterministic: bool) -> Iterator
     """Of the sample's own filters, then of some that its rows suggest."""
     if sample.for_elements:
         return
-    if "executionContext" not in sample.parameters:
+    if sample.parameters.get("executionContext") is None:
         context = report().parameters["executionContext"]
         sample = Sample(sample.name, {**sample.parameters, "executionContext": context})
     unfiltered = trial.ask(sample.filtered(sample.name), alone=True)
@@ -62,8 +62,8 @@ def _of_one(trial: Trial, sample: Sample, rows: list[Row] | None, *, own: bool) 
     asked = trial.filters(sample)
     if rows is None or asked.elsewhere or asked.not_taken:
         return  # it may know more of them than we do
-    kept = [row for row in rows if asked.predicate()(row)]
-    if gone := lost(kept, there):
+    stays = asked.predicate()
+    if gone := lost([row for row in rows if stays(row)], there):
         yield f"{sample.name}: rows are missing that the filters keep: {listed(gone)}"
     elif answer.receipts:
         yield from _without_receipt(trial, sample, answer, rows, there)
@@ -84,7 +84,7 @@ def _without_receipt(
 
 def _refused(error: HostError | None) -> bool:
     """Whether the function, or the host, finds the request wrong: with a word for it."""
-    return isinstance(error, BadCall) and not isinstance(error, FunctionFailed)
+    return isinstance(error, BadCall)
 
 
 def _suggested(trial: Trial, sample: Sample, rows: list[Row]) -> Iterator[Sample]:
