@@ -117,6 +117,7 @@ _MADE_AT_START = (
     "advertise_host",
     "advertise_port",
     "log_trace_keys",
+    "process_workers",
     "result_memory_bytes",
     "result_spool_dir",
     "token_header_name",
