@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flexhost import memory_files
 from flexhost.channel import Channel
-from flexhost.errors import StartError
+from flexhost.errors import FunctionFailed, StartError, text_of
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -96,12 +96,20 @@ class WorkerProcess:
         return self._process.pid
 
     def begin(self, task: Task, *call: Any) -> None:
-        """Raises EOFError when the process has ended."""
+        """Raises EOFError when the process has ended, FunctionFailed for what cannot go there."""
         with self._lock:
             self._task = task
         self.calls += 1
         self.last_call = task.call_id
-        self._channel.send("call", task.call_id, *call)
+        try:
+            self._channel.send("call", task.call_id, *call)
+        except EOFError:
+            raise
+        except Exception as error:  # of an object that a verifier made
+            self._over("end", None)
+            self._owner.idle(self)
+            what = f"what belongs to the call cannot go to another process: {text_of(error)}"
+            raise FunctionFailed(what) from None
 
     def next(self, task: Task, carrier: dict[str, str] | None = None) -> None:
         """One more table of its stream is wanted, traced below this from now on."""

@@ -260,3 +260,24 @@ def test_operators_choose_processes_by_the_names_of_functions(tmp_path):
         (pid,) = Client(host.port()).call()["n"].to_pylist()
 
     assert pid != host.process.pid
+
+
+def test_what_cannot_go_to_another_process_fails_its_call_alone(tmp_path):
+    (tmp_path / "my_auth.py").write_text(
+        "import threading\n"
+        "from flexhost import Caller\n"
+        "class Any:\n"
+        "    @classmethod\n"
+        "    def create(cls, ctx): return cls()\n"
+        "    def verify(self, call_info, token):\n"
+        "        return Caller(token, identity=threading.Lock() if token == 'odd' else None)\n"
+    )
+    settings = "authentication_method = 'token'\ntoken_verification = 'my_auth'"
+    module = NUMBERS.replace("    def call", '    Executor = "processes"\n\n    def call')
+    with process(tmp_path, module, settings) as host:
+        port = host.port()
+        error = failed(Client(port, "odd"), "numbers")
+        rows = [Client(port, "well").call().num_rows for _ in range(4)]
+
+    assert "what belongs to the call cannot go to another process" in flight_code(error)[1]
+    assert rows == [3, 3, 3, 3]
