@@ -3,6 +3,7 @@ been made in the host, which has the same ones for the functions that it runs it
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Hashable, Iterable, Iterator
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.samples import Sample
+
+_logger = logging.getLogger("flexhost")
 
 # A sample's name and its labels, in order.
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -31,7 +34,7 @@ class Own:
 
     def __init__(self) -> None:
         self._before: dict[str, Family] = {}
-        self._bare = False
+        self._bare = self._broken = False
 
     def changed(self) -> list[Family]:
         """Whole metrics. Costs nothing where no function has any."""
@@ -43,13 +46,19 @@ class Own:
             client.disable_created_metrics()  # as the host does
             for ours in (client.PROCESS_COLLECTOR, client.PLATFORM_COLLECTOR, client.GC_COLLECTOR):
                 client.REGISTRY.unregister(ours)
-        now = {family.name: family for family in map(_plain, client.REGISTRY.collect())}
+        try:
+            now = {family.name: family for family in map(_plain, client.REGISTRY.collect())}
+        except Exception:  # of the author's: no call may fail for it
+            if not self._broken:
+                _logger.exception("metrics of functions cannot be collected")
+            self._broken = True
+            return []
         before, self._before = self._before, now
         return [family for name, family in now.items() if before.get(name) != family]
 
 
 class OfWorkers:
-    """A registry, and beside its metrics what workers have said of theirs, those that are gone
+    """Beside the metrics of a registry what workers have said of theirs, those that are gone
     included: nothing that was counted is lost with them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -76,12 +85,15 @@ class OfWorkers:
                     by.update(rest)
 
     def collect(self) -> Iterator[Metric]:
-        """All of them, each metric once."""
+        """All of them, each metric once. What cannot be had is logged, and the others are there."""
         with self._lock:
             said = {name: _sum(by.values()) for name, by in self._said.items() if by}
-        for metric in self._registry.collect():
-            more = said.pop(metric.name, None)
-            yield metric if more is None else _metric(_sum([_plain(metric), more]))
+        try:
+            for metric in self._registry.collect():
+                more = said.pop(metric.name, None)
+                yield metric if more is None else _metric(_sum([_plain(metric), more]))
+        except Exception:
+            _logger.exception("metrics of functions cannot be collected")
         for family in said.values():
             yield _metric(family)
 

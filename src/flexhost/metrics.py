@@ -45,10 +45,11 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, others: CollectorRegistry = REGISTRY) -> None:
+        """others: what functions make their own in, which may fail and cost only these."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type here
-        self.registry = registry
-        self.workers = OfWorkers(registry)
+        self.registry = CollectorRegistry()
+        self.workers = OfWorkers(others)
         self._calls = self._counter(
             "flexhost_calls", "Calls by how they ended", "function", "outcome", "code"
         )
@@ -122,7 +123,7 @@ class Metrics:
 
     def page(self) -> bytes:
         """What `/metrics` answers, in the Prometheus text format."""
-        return generate_latest(self.workers)
+        return generate_latest(self.registry) + generate_latest(self.workers)
 
     def _count(self, call: Call) -> None:
         name, error = call.function.name, call.error

@@ -87,6 +87,20 @@ def test_histograms_are_added_bucket_by_bucket():
     assert samples["h_count",] == 3
 
 
+def test_a_metric_that_fails_costs_neither_a_call_nor_the_others(tmp_path):
+    broken = COUNTED + "\nGauge('mine_broken', 'Fails').set_function(lambda: 1 / 0)\n"
+    settings = "metrics_host = '127.0.0.1'\nmetrics_port = 0"
+    with process(tmp_path, broken, settings) as host:
+        port = int(host.line(r"HTTP on [^ ]+:(\d+)")[1])
+        exported = Exporting(Client(host.port()), port)
+        exported.client.call("process", n=1)
+        exported.client.call("thread", n=1)
+        until(lambda: 'flexhost_calls_total{code="OK",function="thread"' in exported.page())
+        host.line("metrics of functions cannot be collected")
+
+        assert exported.client.call("process", n=1).num_rows == 1
+
+
 def test_metrics_of_functions_are_exported_wherever_these_run(tmp_path):
     settings = "process_workers = 2\nmetrics_host = '127.0.0.1'\nmetrics_port = 0"
     with process(tmp_path, COUNTED, settings) as host:
