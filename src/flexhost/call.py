@@ -25,6 +25,7 @@ from flexhost.narrowing import narrowing
 from flexhost.returned import arrow
 from flexhost.source import Source, Sources
 from flexhost.spans import UNTRACED, CallSpans
+from flexhost.stops import Stops
 
 # The call that this thread runs: log lines of the author's code carry its id.
 running: contextvars.ContextVar[Call | None] = contextvars.ContextVar("running", default=None)
@@ -58,6 +59,7 @@ class Call:
     caller:   whose call it is: nobody else may read, poll or cancel it.
     keep:     takes the table, when there is one, until the call is dropped.
     spans:    where it is traced.
+    stops:    what works for it, or for the reader of its stream, and can be ended.
     cache:    "hit", "shared" or "miss", for a call whose function has a cache.
     """
 
@@ -94,6 +96,7 @@ class Call:
         "spans",
         "started_at",
         "state",
+        "stops",
         "thread",
     )
 
@@ -123,6 +126,7 @@ class Call:
         self.patience = patience
         self.share = share
         self.spans = spans
+        self.stops = Stops()
         self.state = State.WAITING
         self.cache: str | None = None
         self.execution: Call | None = None  # that runs for this one, and perhaps for others
@@ -223,10 +227,12 @@ class Call:
         return self._end(state, error=error.copy())
 
     def ask_to_cancel(self) -> None:
-        """Call the function's own `cancel`, once, if it is running. May block as long as that does.
+        """End what works for it, and call the function's own `cancel`, once, if it is running. May
+        block as long as that does.
 
         Raises what the function raises.
         """
+        self.stops.all()
         with self._lock:
             instance, self._instance = self._instance, None
         cancel = getattr(instance, "cancel", None)

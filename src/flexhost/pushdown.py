@@ -42,6 +42,7 @@ class NotTaken:
 class Filters:
     """Filters that must all hold. They belong to one call; `take` notes what was taken.
 
+    schema:    of the columns that they may look at.
     not_taken: those that cannot be expressed.
     elsewhere: identifiers of filters that are about no column here, but about other data sets.
     """
@@ -53,7 +54,7 @@ class Filters:
         not_taken: tuple[NotTaken, ...] = (),
         elsewhere: tuple[str, ...] = (),
     ) -> None:
-        self._schema = schema
+        self.schema = schema
         self._conditions = tuple(conditions)
         self._taken: set[str] = set()
         self.not_taken = not_taken
@@ -99,7 +100,7 @@ class Filters:
     def columns(self) -> tuple[str, ...]:
         """The columns that they look at, in the order of the schema."""
         needed = {one.column for one in self._conditions}
-        return tuple(name for name in self._schema.names if name in needed)
+        return tuple(name for name in self.schema.names if name in needed)
 
     @property
     def taken(self) -> tuple[str, ...]:
@@ -110,7 +111,7 @@ class Filters:
     def rest(self) -> Filters:
         """What nobody has taken so far."""
         left = (one for one in self._conditions if one.column not in self._taken)
-        return Filters(self._schema, left, self.not_taken, self.elsewhere)
+        return Filters(self.schema, left, self.not_taken, self.elsewhere)
 
     def take(self, *columns: str) -> Filters:
         """The filters on these columns: the receipt of a function that they are applied.
@@ -118,14 +119,18 @@ class Filters:
         Raises ValueError for a name that is no column.
         """
         for column in columns:
-            if column not in self._schema.names:
-                raise ValueError(f"take: {column!r} is no column; {self._schema.names} are")
+            if column not in self.schema.names:
+                raise ValueError(f"take: {column!r} is no column; {self.schema.names} are")
         self._taken.update(columns)
-        return Filters(self._schema, (one for one in self._conditions if one.column in columns))
+        return Filters(self.schema, (one for one in self._conditions if one.column in columns))
 
-    def expression(self) -> pc.Expression | None:
-        """For `Table.filter` and datasets; None when every row stays."""
-        return expression((one, self._schema.field(one.column).type) for one in self._conditions)
+    def expression(self, data: pa.Schema | None = None) -> pc.Expression | None:
+        """For `Table.filter` and datasets; None when every row stays.
+
+        data: the types that the columns have there, where they are not those of the schema.
+        """
+        types = self.schema if data is None else data
+        return expression((one, types.field(one.column).type) for one in self._conditions)
 
     def sql(self, style: Style = "duckdb") -> Where:
         """The text after WHERE and its parameters."""

@@ -51,7 +51,7 @@ _VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary
 
 def _rendered(condition: Condition, type_: pa.DataType) -> pc.Expression:
     field = pc.field(condition.column)
-    values = field if type_ == condition.type else field.cast(condition.type)
+    values = field if type_ == condition.type else _cast(field, type_, condition.type)
     match condition:
         case Members():
             return _members(condition, values)
@@ -59,6 +59,13 @@ def _rendered(condition: Condition, type_: pa.DataType) -> pc.Expression:
             return _match(condition, values)
         case Within():
             return _within(condition, values)
+
+
+def _cast(field: pc.Expression, came: pa.DataType, type_: pa.DataType) -> pc.Expression:
+    if pa.types.is_decimal(type_) and pa.types.is_integer(came):
+        # straight, pyarrow wants room for the largest integer of the type
+        field = field.cast(pa.decimal256(76, type_.scale))
+    return field.cast(type_)
 
 
 def _members(condition: Members, values: pc.Expression) -> pc.Expression:

@@ -143,6 +143,7 @@ class Reading:
 
     def _close_stream(self, stream: Stream) -> None:
         """With the author's `finally`, in the context of what came before it."""
+        self.call.stops.all()
         try:
             self._context.run(stream.close)
         except RuntimeError:  # another thread is at work in it, and closes it there

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from dataclasses import MISSING, fields
 
+import pyarrow as pa
 import pyarrow.flight as fl
+import pyarrow.parquet as pq
 import pytest
 from support import NUMBERS, ROOT, process, serving
 
@@ -163,9 +165,14 @@ def shown_as(default):
     return {f"`{default}`", f"`{default:g}`"} if isinstance(default, float) else {f"`{default}`"}
 
 
-def test_the_functions_of_the_writing_page_can_be_called(capsys):
+def test_the_functions_of_the_writing_page_can_be_called(capsys, tmp_path, monkeypatch):
     page = (ROOT / "docs" / "writing-functions.md").read_text()
     names = {}
+    monkeypatch.chdir(tmp_path)
+    orders = {"region": ["EU", "US", "EU"], "amount": [1, 2, 3], "year": [2019, 2020, 2021]}
+    for folder in ("visits", "orders"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        pq.write_table(pa.table(orders), tmp_path / "data" / folder / "1.parquet")
     for block in blocks(page, "python"):
         exec(compile(block, "the page", "exec", dont_inherit=True), names)
     names["FromDatabase"].url = "db:1"
@@ -184,7 +191,8 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
     told = " ".join(told.split())
     context = LoadContext({}, "", Health())
     names["Stocks"].on_load(context)
-    classes = [*(names[name] for name in listed), names["squares"]]
+    functions = ("squares", "visits", "revenue")
+    classes = [names[name] for name in (*listed, *functions)]
 
     with serving(*classes) as client:
         assert client.call("Orders").to_pydict() == {"region": ["EU"], "revenue": [1.5]}
@@ -200,6 +208,9 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys):
         assert client.call("Stocks").to_pylist() == [{"item": "bolt", "pieces": 7}]
         filtered = report().where_not(city="Brno").parameters
         assert client.call("Visits", **filtered).to_pydict() == {"city": ["Praha"], "people": [12]}
+        assert client.call("visits", columns=["year"]).num_rows == 3
+        europe = parameters(but("region", "US"))
+        assert client.call("revenue", **europe).to_pylist() == [{"region": "EU", "revenue": 3.0}]
         for source in blocks(page, "py"):
             exec(source.replace("17001", str(client.frontend.port)))
     context.resources.close()

@@ -23,7 +23,7 @@ LAYERS = [
     ["context_requests", "conditions"],
     ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct"],
     ["pushdown"],
-    ["elements"],
+    ["elements", "sql_templates"],
     [
         "events",
         "control_groups",
@@ -38,6 +38,7 @@ LAYERS = [
         "ticker",
         "problems",
         "resources",
+        "stops",
         "version",
     ],
     ["parameters"],
@@ -62,8 +63,9 @@ LAYERS = [
     ["call_queue", "executor", "open_calls", "results", "waiters", "worker_pool"],
     ["executors.threads", "executors.routed", "executors.processes", "upkeep"],
     ["host"],
-    ["auth", "files", "downloads", "certificates"],
-    ["tokens", "jwks", "certificate_files"],
+    ["auth", "files", "downloads", "certificates", "statements"],
+    ["tokens", "jwks", "certificate_files", "databases"],
+    ["sources"],
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],
     ["frontends.address", "frontends.flight_streams", "frontends.tls"],
     ["frontends.flight_admission"],
@@ -159,6 +161,9 @@ def test_importing_what_authors_need_loads_no_server():
         "watchfiles",
         "h11",
         "jwt",
+        "duckdb",
+        "psycopg",
+        "pyarrow.dataset",
     ]
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True

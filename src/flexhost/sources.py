@@ -1,0 +1,128 @@
+"""Tables and queries that a function gives out in a few lines, filters and columns pushed down."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from operator import and_
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from flexhost.databases import Database, DuckDb, Postgres
+from flexhost.pushdown import Filters
+from flexhost.pushdown_arrow import viewless
+from flexhost.sql_templates import Template
+from flexhost.statements import statement
+
+__all__ = ["DuckDb", "ParquetTable", "Postgres", "SqlQuery"]
+
+# Rows of a batch, and how far Arrow reads ahead of whoever takes them: it bounds the memory.
+_BATCH, _BATCHES_AHEAD, _FILES_AHEAD = 65_536, 2, 1
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet file, a folder of them or a glob, looked for at each read.
+
+    Folders named `key=value` are columns. The first file says which columns there are.
+    """
+
+    path: str | Path
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the files that are there now. Raises FileNotFoundError."""
+        return self._dataset().schema.remove_metadata()
+
+    def read(
+        self,
+        filters: Filters,
+        columns: tuple[str, ...] | None = None,
+        /,
+        where: pc.Expression | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows that the filters keep, which are taken; of the columns, or all of the filters'
+        schema, those that there are.
+
+        where: a condition of your own.
+
+        Raises FileNotFoundError, and LookupError when a filter is about a column that is not there.
+        """
+        data = self._dataset()
+        if missing := [name for name in filters.columns if name not in data.schema.names]:
+            raise LookupError(f"{self!r} has no column {missing[0]!r}, which a filter is about")
+        wanted = [name for name in columns or filters.schema.names if name in data.schema.names]
+        kept = filters.take(*filters.columns).expression(data.schema)
+        both = [one for one in (kept, where) if one is not None]
+        scanner = data.scanner(
+            columns=wanted,
+            filter=reduce(and_, both) if both else None,
+            batch_size=_BATCH,
+            batch_readahead=_BATCHES_AHEAD,
+            fragment_readahead=_FILES_AHEAD,
+        )
+        with statement() as stated:
+            for batch in scanner.to_batches():
+                stated.check()
+                if batch.num_rows:
+                    yield batch
+
+    def _dataset(self) -> ds.Dataset:
+        found = ds.dataset(self._files(), format="parquet", partitioning="hive")
+        # Arrow filters no views
+        ordinary = viewless(found.schema.empty_table()).schema
+        return found if found.schema == ordinary else found.replace_schema(ordinary)
+
+    def _files(self) -> list[str]:
+        path = os.fspath(self.path)
+        if Path(path).is_file():
+            return [path]
+        pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if Path(path).is_dir() else path
+        # no Path.glob: that takes no absolute pattern
+        found = glob.iglob(pattern, recursive=True)  # noqa: PTH207
+        files = sorted(name for name in found if Path(name).is_file())
+        if not files:
+            raise FileNotFoundError(f"{self!r}: no such Parquet file is there")
+        return files
+
+
+@dataclass(frozen=True)
+class SqlQuery:
+    """A query, whose rows are those of a function.
+
+    text:     with `{filters}` where a condition stands, else they hold for the rows of the query;
+              with `$name` where the value of a parameter stands.
+    database: a `DuckDb` or a `Postgres`.
+
+    Raises ValueError when the text has another placeholder, or is more than one statement.
+    """
+
+    text: str
+    database: Database = field(default_factory=DuckDb)
+
+    def __post_init__(self) -> None:
+        _ = self._template
+
+    def read(
+        self, filters: Filters, columns: tuple[str, ...] | None = None, /, **parameters: Any
+    ) -> Iterator[pa.RecordBatch | pa.Table]:
+        """The rows that the filters keep, which are taken; of the columns, or all of the filters'
+        schema.
+
+        Raises TypeError for a parameter that is missing, or is none.
+        """
+        names = list(columns or filters.schema.names)
+        taken = filters.take(*filters.columns)
+        bound = self._template.bind(taken, names, parameters, self.database.style)
+        return self.database.batches(bound, pa.schema([filters.schema.field(n) for n in names]))
+
+    @cached_property
+    def _template(self) -> Template:
+        return Template(self.text)
