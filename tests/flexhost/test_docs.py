@@ -61,7 +61,7 @@ def test_functions_copied_from_the_docs_pass_the_checks_of_the_template(tmp_path
     folder.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     for number, source in enumerate([blocks(README, "python")[0], *blocks(WRITING, "python")]):
-        text = source if "\nimport " in f"\n{source}" else IMPORTS + source
+        text = source if re.search("^(import|from) ", source, re.MULTILINE) else IMPORTS + source
         (folder / f"copied{number}.py").write_text(text)
 
     for check in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "-p", "flexfun"]):
