@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import and_
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from flexhost.databases import Database, DuckDb, Postgres
 from flexhost.pushdown import Filters
 from flexhost.pushdown_arrow import viewless
 from flexhost.sql_templates import Template
 from flexhost.statements import statement
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 __all__ = ["DuckDb", "ParquetTable", "Postgres", "SqlQuery"]
 
@@ -75,6 +77,8 @@ class ParquetTable:
                     yield batch
 
     def _dataset(self) -> ds.Dataset:
+        import pyarrow.dataset as ds  # heavy: a start can do without it
+
         found = ds.dataset(self._files(), format="parquet", partitioning="hive")
         # Arrow filters no views
         ordinary = viewless(found.schema.empty_table()).schema
