@@ -105,7 +105,7 @@ class Filters:
     @property
     def taken(self) -> tuple[str, ...]:
         """The columns whose filters were taken so far, in the order of the schema."""
-        return tuple(name for name in self._schema.names if name in self._taken)
+        return tuple(name for name in self.schema.names if name in self._taken)
 
     @property
     def rest(self) -> Filters:
