@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow.flight as fl
 
 from flexhost import registry, settings, verification
+from flexhost.aligned import aligned
 from flexhost.errors import PortTaken, StartError
 from flexhost.exposure import is_loopback
 from flexhost.frontends.address import advertised, try_to_bind
@@ -44,7 +45,7 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
     """
     try:
         loaded = settings.load(files)
-        location = _location(loaded.settings.server)
+        location = location_of(loaded.settings.server)
     except StartError as error:
         yield _wrong(error)
         return
@@ -87,11 +88,11 @@ def _addresses(server: Server) -> Iterator[Finding]:
 
 
 def _advertised(server: Server) -> str:
-    return str(_location(server).uri.decode())
+    return str(location_of(server).uri.decode())
 
 
-def _location(server: Server) -> fl.Location:
-    """Raises SettingsError."""
+def location_of(server: Server) -> fl.Location:
+    """Where a host with these settings says that it is reached. Raises SettingsError."""
     port = server.advertise_port or server.listen_port
     return advertised("grpc+tls" if server.use_tls else "grpc", server.advertise_host, port)
 
@@ -191,10 +192,7 @@ def _table(functions: list[Function]) -> Iterator[str]:
     for one in functions:
         cache = "" if one.cache is None else f"{one.cache.ttl_sec:g} s"
         rows.append((one.name, ", ".join(one.schema.names), cache, one.module))
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+    yield from aligned(rows)
 
 
 def _wrong(error: StartError) -> Finding:

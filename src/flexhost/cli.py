@@ -7,11 +7,21 @@ import sys
 import traceback
 from typing import NoReturn
 
-from flexhost.commands import check, dev, doctor, register, start
-from flexhost.errors import SettingsError, StartError
+from flexhost.commands import (
+    call,
+    check,
+    describe,
+    dev,
+    doctor,
+    functions,
+    new,
+    register,
+    start,
+)
+from flexhost.errors import HostError, SettingsError, StartError
 from flexhost.signals import leave
 
-_COMMANDS = (start, dev, check, doctor, register)
+_COMMANDS = (new, dev, functions, describe, call, check, start, doctor, register)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -23,6 +33,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             print(error.trace, file=sys.stderr)
         print(f"flexhost: {error}", file=sys.stderr)
         status = 2 if isinstance(error, SettingsError) else 1
+    except HostError as error:
+        print(f"flexhost: {error.code}: {error}", file=sys.stderr)
+        status = 1
     except BrokenPipeError:  # whoever reads what is printed has seen enough
         status = 1
     except Exception as error:  # with its frames, which sys.tracebacklimit would hide

@@ -63,6 +63,7 @@ LAYERS = [
     ["call_queue", "executor", "open_calls", "results", "waiters", "worker_pool"],
     ["executors.threads", "executors.routed", "executors.processes", "upkeep"],
     ["host"],
+    ["in_process"],
     ["auth", "files", "downloads", "certificates", "statements"],
     ["tokens", "jwks", "certificate_files", "databases"],
     ["sources"],
@@ -79,7 +80,7 @@ LAYERS = [
     ["worker_start"],
     ["preloaded"],
     ["served"],
-    ["verification", "reach", "signals", "reloading"],
+    ["verification", "reach", "signals", "reloading", "aligned", "plain_values"],
     ["testing.filters"],
     ["testing.asked"],
     ["testing.report", "testing.label_elements"],
@@ -87,13 +88,25 @@ LAYERS = [
     ["testing.served", "testing.trial"],
     ["testing.filter_honesty", "testing.cancelling", "testing.plugin"],
     ["testing.conformity"],
-    ["server", "doctor", "check", "data_source"],
+    ["access", "answer", "formats", "given", "new_function", "progress", "shown_table", "where"],
+    ["server", "doctor", "check", "data_source", "call_output", "described", "remote"],
+    ["local"],
     ["commands.options"],
-    ["commands.start", "commands.dev", "commands.check", "commands.doctor", "commands.register"],
+    [
+        "commands.call",
+        "commands.check",
+        "commands.describe",
+        "commands.dev",
+        "commands.doctor",
+        "commands.functions",
+        "commands.new",
+        "commands.register",
+        "commands.start",
+    ],
     ["cli"],
     ["__main__"],
 ]
-CORE = [name for layer in LAYERS[: LAYERS.index(["host"]) + 1] for name in layer]
+CORE = [name for layer in LAYERS[: LAYERS.index(["in_process"]) + 1] for name in layer]
 READS_TYPES = ("parameters", "problems")  # these may import msgspec
 ALLOWED_IN_THE_CORE = {"flexhost", "pyarrow", "__future__", *sys.stdlib_module_names}
 
@@ -159,6 +172,8 @@ def test_importing_what_authors_need_loads_no_server():
         "opentelemetry",
         "prometheus_client",
         "watchfiles",
+        "tomlkit",
+        "rich",
         "h11",
         "jwt",
         "duckdb",

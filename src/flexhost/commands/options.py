@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from flexhost.errors import SettingsError
 from flexhost.files import content
 
 if TYPE_CHECKING:
+    from flexhost.access import Access
+    from flexhost.local import Local
+    from flexhost.remote import Remote
+
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -26,8 +32,21 @@ def add_config(command: argparse.ArgumentParser, *, otherwise: str) -> None:
 
 
 def config_here(given: list[str]) -> list[str]:
-    """The files given, else those of the folder `config` here."""
-    return given or [str(file) for file in sorted(Path("config").glob("*.toml"))]
+    """The files given, else those of the folder `config` here. Raises SettingsError."""
+    files = given or [str(file) for file in sorted(Path("config").glob("*.toml"))]
+    if not files and not _any_variable():
+        raise SettingsError(
+            f"there is no config/*.toml in {Path.cwd()}: go to the folder of the project, or name "
+            "files with --config"
+        )
+    return files
+
+
+def _any_variable() -> bool:
+    """Whether settings come from variables alone, as in a container."""
+    from flexhost.setting_sources import PREFIX  # takes dynaconf
+
+    return any(name.startswith(PREFIX) for name in os.environ)
 
 
 HERE = "config/*.toml of this folder"
@@ -38,3 +57,40 @@ def secret(given: str | None) -> str | None:
     if given is None or not given.startswith("@/"):
         return given
     return content(given[1:], "the token").decode("utf-8", "replace").strip()
+
+
+def add_access(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--token", help="bearer token, or @/path of a file that holds it")
+    command.add_argument("--tls-root", metavar="FILE", help="authorities to trust, in PEM")
+    command.add_argument("--tls-certificate", metavar="FILE", help="to show, when the host asks")
+    command.add_argument("--tls-key", metavar="FILE", help="its private key")
+
+
+def access_to(url: str, options: argparse.Namespace) -> Access:
+    """With the options of `add_access`. Raises SettingsError."""
+    from flexhost.access import Access  # takes pyarrow.flight
+
+    given = options.tls_certificate, options.tls_key
+    if any(given) and not all(given):
+        raise SettingsError("--tls-certificate and --tls-key go together")
+    return Access(url, secret(options.token), options.tls_root, given if all(given) else None)
+
+
+def add_host(command: argparse.ArgumentParser) -> None:
+    """Of a command about functions, here or elsewhere."""
+    command.add_argument(
+        "--host", metavar="URL", help="of a running host, grpc://HOST:PORT or grpc+tls://HOST:PORT"
+    )
+    add_access(command)
+    add_config(command, otherwise=HERE)
+
+
+def host_of(options: argparse.Namespace) -> Local | Remote:
+    """With the options of `add_host`. Raises StartError."""
+    if options.host is not None:
+        from flexhost.remote import Remote  # takes pyarrow.flight
+
+        return Remote(access_to(options.host, options))
+    from flexhost.local import Local
+
+    return Local(config_here(options.config))

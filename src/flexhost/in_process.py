@@ -1,0 +1,50 @@
+"""Functions called in this process, through the same host as over a wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flexhost.caller import ANYONE, Caller
+from flexhost.closers import Closers
+from flexhost.events import Emit
+from flexhost.executors.threads import Threads
+from flexhost.function import Headers
+from flexhost.host import Host
+from flexhost.reading import Reading
+from flexhost.registry import Registry
+from flexhost.results import Results
+
+# Seconds that a call may take, and that its result may be left unread.
+DEADLINE = 180.0
+
+
+@contextmanager
+def hosting(
+    functions: Registry, *, deadline: float = DEADLINE, emit: Emit = lambda event: None
+) -> Iterator[Host]:
+    """A host without a front end. Calls and reads that are left at the end are stopped."""
+    closers = Closers(2)
+    results = Results(deadline, closers, emit)
+    host = Host(Threads(4, 16, emit), results, closers, deadline=deadline, emit=emit)
+    try:
+        host.open(functions)
+        yield host
+    finally:
+        host.drain(0)
+        host.close()
+
+
+def call(
+    host: Host,
+    name: str,
+    parameters: dict[str, Any],
+    columns: tuple[str, ...] | None = None,
+    headers: Headers | None = None,
+    caller: Caller = ANYONE,
+) -> Reading:
+    """The result of a call, to be closed. Raises HostError."""
+    made = host.submit(name, parameters, columns, headers or {}, caller=caller)
+    host.wait(made, lambda: False)
+    return host.read(made.id, caller=caller)

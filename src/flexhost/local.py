@@ -1,0 +1,70 @@
+"""The functions of the settings, listed and called in this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from flexhost import in_process, registry, settings
+from flexhost.answer import Answer
+from flexhost.check import location_of
+from flexhost.frontends.flight_wire import decode_command
+from flexhost.function import Function, LoadContext
+from flexhost.health import Health
+from flexhost.host import Host
+from flexhost.registry import Registry
+
+# Seconds that a cancelled call has to end, what `on_load` opened to be closed.
+_LAST = 2.0
+
+
+class Local:
+    """Its methods raise StartError, when a host would not start, and HostError."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._loaded = settings.load(files)
+        self._host: Host | None = None
+        self._ended = threading.Event()
+
+    def functions(self) -> list[Function]:
+        return list(self._registry())
+
+    def function(self, name: str) -> Function:
+        return self._registry()[name]
+
+    @contextmanager
+    def call(self, name: str, parameters: dict[str, Any]) -> Iterator[Answer]:
+        """Once: `on_load` of the functions is called before, and what it opened closed after."""
+        command = json.dumps({"functionName": name, "parameters": parameters}).encode()
+        _, parameters, columns = decode_command(command)
+        location = location_of(self._loaded.settings.server)
+        context = LoadContext(self._loaded.everything, location, Health())
+        deadline = self._loaded.settings.flexfun.call_deadline_ms / 1000
+        try:
+            with closing(context.resources):
+                functions = self._registry(context)
+                with in_process.hosting(functions, deadline=deadline) as self._host:
+                    reading = in_process.call(self._host, name, parameters, columns)
+                    rows = None if reading.table is None else reading.table.num_rows
+                    with closing(reading):
+                        yield Answer(reading.schema, rows, reading)
+        finally:
+            self._ended.set()
+
+    def cancel(self) -> None:
+        """From another thread: the call is stopped, as the host does it."""
+        if self._host is not None:
+            self._host.drain(0)
+        self._ended.wait(_LAST)
+
+    def close(self) -> None:
+        """Nothing is open between calls."""
+
+    def _registry(self, context: LoadContext | None = None) -> Registry:
+        wanted = self._loaded.settings.flexfun
+        return registry.load(
+            wanted.functions, context, fiscal_year_start_month=wanted.fiscal_year_start_month
+        )
