@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
@@ -90,15 +90,16 @@ class Output:
 
     def write(self, answer: Answer, progress: Progress) -> list[str]:
         """What is to be told of what is left out. Raises HostError, OSError, StartError."""
-        tables = _Limited(_counted(answer.tables, progress), self._most)
+        first = _Limited(answer.tables, self._most)
+        tables = _counted(first, progress)
         if self._kind == "table":
             notes = self._show(pa.concat_tables([answer.schema.empty_table(), *tables]), progress)
         else:
             notes = self._stream(tables, answer.schema)
         self._sink.flush()
-        if tables.more and self._kind == "table":
-            of = "of more" if answer.rows is None else f"of {answer.rows:,}"
-            notes.append(f"the first {self._most} rows {of}: --rows all shows them all")
+        if first.more and self._kind == "table":
+            of = ", there are more" if answer.rows is None else f" of {answer.rows:,}"
+            notes.append(f"the first {self._most} rows{of}: --rows all shows them all")
         return notes
 
     def _show(self, table: pa.Table, progress: Progress) -> list[str]:
@@ -108,7 +109,7 @@ class Output:
         text.detach()
         return [f"no room for {', '.join(left)}: name them with --columns"] if left else []
 
-    def _stream(self, tables: _Limited, schema: pa.Schema) -> list[str]:
+    def _stream(self, tables: Iterator[pa.Table], schema: pa.Schema) -> list[str]:
         try:
             writer = FORMATS[self._kind](Sink(self._sink), schema)
             for table in tables:
@@ -140,7 +141,7 @@ class _Limited:
                 return
 
 
-def _counted(tables: Iterator[pa.Table], progress: Progress) -> Iterator[pa.Table]:
+def _counted(tables: Iterable[pa.Table], progress: Progress) -> Iterator[pa.Table]:
     for table in tables:
         progress.add(table)
         yield table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +13,15 @@ from flexhost.closers import Closers
 from flexhost.events import Emit
 from flexhost.executors.threads import Threads
 from flexhost.function import Headers
-from flexhost.host import Host
+from flexhost.host import TICK, Host
 from flexhost.reading import Reading
 from flexhost.registry import Registry
 from flexhost.results import Results
 
 # Seconds that a call may take, and that its result may be left unread.
 DEADLINE = 180.0
+# Seconds for functions that were asked to cancel.
+_LAST = 1.0
 
 
 @contextmanager
@@ -33,6 +37,7 @@ def hosting(
         yield host
     finally:
         host.drain(0)
+        _let_end(host)
         host.close()
 
 
@@ -48,3 +53,12 @@ def call(
     made = host.submit(name, parameters, columns, headers or {}, caller=caller)
     host.wait(made, lambda: False)
     return host.read(made.id, caller=caller)
+
+
+def _let_end(host: Host) -> None:
+    end = time.monotonic() + _LAST
+    while (now := time.monotonic()) < end:
+        host.look(now)
+        if not host.at_work:
+            return
+        threading.Event().wait(TICK / 5)

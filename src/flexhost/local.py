@@ -27,6 +27,7 @@ class Local:
     def __init__(self, files: Iterable[str]) -> None:
         self._loaded = settings.load(files)
         self._host: Host | None = None
+        self.cancelled = False
         self._ended = threading.Event()
 
     def functions(self) -> list[Function]:
@@ -56,6 +57,7 @@ class Local:
 
     def cancel(self) -> None:
         """From another thread: the call is stopped, as the host does it."""
+        self.cancelled = True
         if self._host is not None:
             self._host.drain(0)
         self._ended.wait(_LAST)

@@ -35,6 +35,7 @@ class Remote:
 
     def __init__(self, access: Access) -> None:
         """Raises SettingsError."""
+        self.cancelled = False
         self._access = access
         self._address = access.address
         self._client = self._connect(self._address)
@@ -67,7 +68,8 @@ class Remote:
                 reader.cancel()
 
     def cancel(self) -> None:
-        """Nothing to do: within half a second the host notices that its caller has gone."""
+        """The host notices by itself, within half a second, that its caller has gone."""
+        self.cancelled = True
 
     def close(self) -> None:
         self._client.close()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -79,10 +79,11 @@ def _of_members(text: str, identifier: str, operator: str, rest: str) -> Filter:
     if operator == "in":
         return _members(identifier, _values(text, rest), negative=negated)
     if operator in _MATCHES:
+        value = _value(text, rest)
         return {
             "filterType": "matchAttributeFilter",
             "labelIdentifier": identifier,
-            "literal": _value(text, rest) or "null",
+            "literal": rest if value is None else value,
             "matchType": _MATCHES[operator],
             "negate": negated,
             "caseSensitive": False,
@@ -143,9 +144,9 @@ def _of_dates(text: str, identifier: str, operator: str, rest: str) -> Filter:
         case "<=":
             return _absolute(text, identifier, _FIRST, moment)
         case ">":
-            return _absolute(text, identifier, _next_to(text, moment, 1), _LAST)
+            return _absolute(text, identifier, _beside(text, moment, after=True), _LAST)
         case "<":
-            return _absolute(text, identifier, _FIRST, _next_to(text, moment, -1))
+            return _absolute(text, identifier, _FIRST, _beside(text, moment, after=False))
     raise SettingsError(
         f"--where {text!r}: of a date there is =, >=, <=, >, < and between ... and ..."
     )
@@ -165,13 +166,15 @@ def _absolute(text: str, identifier: str, start: str | None, end: str | None) ->
     return made
 
 
-def _next_to(text: str, moment: str | None, steps: int) -> str:
+def _beside(text: str, moment: str | None, *, after: bool) -> str:
     """The day, minute or second after this one, or before it."""
     made = _absolute(text, "", moment, moment)
     read = read_absolute(Fields(made, ""), "")
     try:
-        length = (read.end or datetime.max) - read.start
-        shifted = read.start + steps * length
+        if after:
+            shifted = read.end or datetime.max + timedelta(1)
+        else:
+            shifted = read.start - ((read.end or datetime.max) - read.start)
     except OverflowError:
         raise SettingsError(f"--where {text!r}: there is no date beyond that") from None
     if ":" not in str(moment):

@@ -106,6 +106,8 @@ def _answer(
         with host.call(options.name, parameters) as answer:
             notes = output.write(answer, progress)
     except HostError as error:
+        if host.cancelled:
+            return 130
         progress.stop()
         if told := error.trace or error.detail:
             print(told.rstrip(), file=sys.stderr)
@@ -165,7 +167,6 @@ def _until_interrupted(work: Callable[[], int], cancel: Callable[[], None]) -> i
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: os._exit(130))
-        print("flexhost: cancelled", file=sys.stderr)
         cancel()
         return 130
     [found] = outcome
