@@ -37,6 +37,7 @@ def as_json(function: Function | Listed) -> dict[str, Any]:
     made["parameters"] = metadata.pop("parameters", None)
     made["metadata"] = metadata
     if isinstance(function, Function):
+        made["executor"] = function.executor
         made["deadline_sec"] = function.deadline
         made["max_running"] = function.max_running
         cache = function.cache
@@ -75,6 +76,8 @@ def _part(title: str, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _limits(told: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    if "executor" in told:
+        yield "runs on", told["executor"]
     if told.get("deadline_sec") is not None:
         yield "deadline", f"{told['deadline_sec']:g} s"
     if told.get("max_running") is not None:

@@ -68,5 +68,8 @@ class Local:
     def _registry(self, context: LoadContext | None = None) -> Registry:
         wanted = self._loaded.settings.flexfun
         return registry.load(
-            wanted.functions, context, fiscal_year_start_month=wanted.fiscal_year_start_month
+            wanted.functions,
+            context,
+            fiscal_year_start_month=wanted.fiscal_year_start_month,
+            executors=wanted.executors,
         )

@@ -139,24 +139,32 @@ def with_function(text: str, module: str, where: str) -> str:
     Raises SettingsError.
     """
     before = tomllib.loads(text)
-    found = _functions_in(before)
-    made: Any = tomlkit.parse(text)
-    if found is None:
-        made.setdefault(_SECTIONS[0], tomlkit.table())["functions"] = [module]
-        wanted = {**before, _SECTIONS[0]: {**before.get(_SECTIONS[0], {}), "functions": [module]}}
+    section, key = _functions_in(before) or (_section_in(before), "functions")
+    keys = before.get(section, {})
+    listed = keys.get(key, [])
+    if not isinstance(listed, list):
+        raise SettingsError(f"{where}: [{section}] {key} is {listed!r}, expected a list")
+    if module in listed:
+        raise SettingsError(f"{where}: [{section}] {key} lists {module} already")
+    if key not in keys and section in before:  # first, since a comment at the end may be the next's
+        after = _with_first_line(text, section, f'{key} = ["{module}"]')
     else:
-        section, key = found
-        listed = before[section][key]
-        if not isinstance(listed, list):
-            raise SettingsError(f"{where}: [{section}] {key} is {listed!r}, expected a list")
-        if module in listed:
-            raise SettingsError(f"{where}: [{section}] {key} lists {module} already")
-        made[section][key].append(module)
-        wanted = {**before, section: {**before[section], key: [*listed, module]}}
-    after: str = tomlkit.dumps(made)
+        made: Any = tomlkit.parse(text)
+        made.setdefault(section, tomlkit.table()).setdefault(key, []).append(module)
+        after = tomlkit.dumps(made)
+    wanted = {**before, section: {**keys, key: [*listed, module]}}
     if tomllib.loads(after) != wanted:  # better nothing than something else
         raise SettingsError(f"{where}: add {module!r} to the list of functions by hand, please")
     return after
+
+
+def _with_first_line(text: str, section: str, line: str) -> str:
+    head = re.compile(rf"^[ \t]*\[[ \t]*{section}[ \t]*\][^\r\n]*", re.MULTILINE)
+    return head.sub(lambda found: f"{found[0]}\n{line}", text, count=1)
+
+
+def _section_in(content: dict[str, Any]) -> str:
+    return next((one for one in content if one.lower() in _SECTIONS), _SECTIONS[0])
 
 
 def _functions_in(content: dict[str, Any]) -> tuple[str, str] | None:
