@@ -49,10 +49,10 @@ class Output:
         self._terminal = False
 
     def __enter__(self) -> Self:
+        sys.stdout.flush()
+        self._sink = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)  # also what native code and other processes print
         if self._final is None:
-            sys.stdout.flush()
-            self._sink = os.fdopen(os.dup(1), "wb")
-            os.dup2(2, 1)  # also what native code and other processes print
             self._terminal = self._sink.isatty()
             if self._terminal and self._kind in BINARY:
                 raise SettingsError(

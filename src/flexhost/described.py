@@ -102,7 +102,8 @@ def _type(part: Mapping[str, Any]) -> str:
     if "$ref" in part:
         return str(part["$ref"]).rsplit("/", 1)[-1]
     if "anyOf" in part:
-        return " or ".join(_type(one) for one in part["anyOf"])
+        kinds = [_type(one) for one in part["anyOf"]]
+        return " or ".join(sorted(kinds, key=lambda kind: kind == "null"))
     if "enum" in part:
         return " or ".join(map(_shown, part["enum"]))
     if part.get("type") == "array":

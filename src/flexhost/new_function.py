@@ -87,7 +87,7 @@ def create(name: str, files: Iterable[str]) -> list[tuple[Path, str]]:
     listed = with_function(file.read_bytes().decode(), dotted, str(file))
     with _undone_on_failure() as undo:
         _write(module, _MODULE.format(name=name), undo)
-        test.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(test.parent, undo)
         _write(test, _TEST.format(name=name), undo)
         _replace(file, listed)
     return [(module, "the function"), (test, "its test"), (file, f"lists {dotted}")]
@@ -190,6 +190,14 @@ def _undone_on_failure() -> Iterator[list[Callable[[], object]]]:
             name = error.filename
             raise StartError(f"cannot write {name}, nothing was made: {error.strerror}") from None
         raise
+
+
+def _make_folder(path: Path, undo: list[Callable[[], object]]) -> None:
+    """With those above it. Raises OSError."""
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            folder.mkdir()
+            undo.append(folder.rmdir)
 
 
 def _write(path: Path, text: str, undo: list[Callable[[], object]]) -> None:

@@ -83,15 +83,15 @@ class Remote:
             raise StartError(
                 f"the host advertises {advertised.uri}, where the rows travel without TLS"
             )
-        return self._connect(advertised)
+        return self._connect(advertised, f"the host advertises {advertised.uri}, but ")
 
-    def _connect(self, address: Address) -> fl.FlightClient:
+    def _connect(self, address: Address, why: str = "") -> fl.FlightClient:
         files = self._access.connection() if address.tls else {}
         try:
             touch(address)
             tls_of(address, self._access.context())
         except Unreachable as error:
-            raise StartError(f"{error.problem}: {error.remedy}") from None
+            raise StartError(f"{why}{error.problem}: {error.remedy}") from None
         return fl.connect(address.uri, **files)
 
 

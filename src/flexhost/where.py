@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -195,9 +196,18 @@ def _join(made: list[Filter], more: Filter) -> None:
 
 
 def context(made: list[Filter], zone: str, given: Any = None) -> dict[str, Any]:
-    """The execution context of a report with these filters. given: one to add them to."""
+    """The execution context of a report with these filters.
+
+    zone:  of their dates. given: a context to add them to, which has its own.
+
+    Raises SettingsError.
+    """
     if isinstance(given, Mapping):
         return {**given, "filters": [*(given.get("filters") or []), *made]}
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError, LookupError):  # a folder, a file that is none, no such file
+        raise SettingsError(f"--timezone is {zone!r}, expected one such as Europe/Prague") from None
     return {
         "executionType": "REPORT",
         "organizationId": "default",

@@ -24,9 +24,9 @@ def shell(tmp_path):
 def everything(folder):
     """Path → content, but for what importing leaves."""
     return {
-        str(file.relative_to(folder)): file.read_bytes()
+        str(file.relative_to(folder)): file.read_bytes() if file.is_file() else b"a folder"
         for file in folder.rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if "__pycache__" not in file.parts
     }
 
 
