@@ -15,6 +15,7 @@ import pyarrow.flight as fl
 import pyarrow.parquet as pq
 import pytest
 from contexts import but, parameters
+from shell import Shell
 from support import NUMBERS, ROOT, process, serving
 
 from flexfun.sample_function import SampleFlexFunction
@@ -53,8 +54,15 @@ def test_the_first_example_of_the_readme_prints_what_the_readme_says(tmp_path):
             [sys.executable, "-c", here], capture_output=True, text=True, check=True
         )
 
-    assert [printed.stdout] == blocks(README, "text")
+    assert printed.stdout == blocks(README, "text")[1]
     assert len([line for line in source.splitlines() if line.strip()]) <= 12
+
+
+def test_the_call_of_the_readme_prints_what_the_readme_says(tmp_path):
+    shell = Shell(tmp_path, cities=blocks(README, "python")[0])
+    [command] = re.findall(r"`.venv/bin/flexhost (call .*)`", README)
+
+    assert shell(*command.split()).out == blocks(README, "text")[0]
 
 
 def test_functions_copied_from_the_docs_pass_the_checks_of_the_template(tmp_path):
