@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -42,7 +43,8 @@ class Output:
 
     def __init__(self, kind: str | None, file: str | None, rows: int | None) -> None:
         self._kind = kind or _ENDINGS.get(Path(file or "").suffix.lower(), "table")
-        self._final = None if file is None else Path(file)
+        self._final = None if file is None else Path(file).resolve()  # a link stays one
+        self._name = file or "stdout"
         self._most = (_FIRST if self._kind == "table" else -1) if rows is None else rows
         self._sink: BinaryIO
         self._begun: Path | None = None
@@ -59,10 +61,11 @@ class Output:
                     f"--output {self._kind} is nothing for a terminal: redirect it, or take -o FILE"
                 )
             return self
-        try:
+        with self._as_start_errors():
+            if self._final.exists() and not self._final.is_file():  # such as /dev/null
+                self._sink = self._final.open("wb")
+                return self
             number, name = tempfile.mkstemp(prefix=f".{self._final.name}.", dir=self._final.parent)
-        except OSError as error:
-            raise StartError(f"cannot write {self._final}: {error.strerror}") from None
         self._sink, self._begun = os.fdopen(number, "wb"), Path(name)
         return self
 
@@ -76,8 +79,10 @@ class Output:
             self._begun.unlink(missing_ok=True)
 
     def keep(self) -> None:
-        """All of it is there."""
-        if self._begun is not None and self._final is not None:
+        """All of it is there. Raises StartError."""
+        if self._begun is None or self._final is None:
+            return
+        with self._as_start_errors():
             umask = os.umask(0)
             os.umask(umask)
             self._begun.chmod(0o666 & ~umask)
@@ -89,14 +94,16 @@ class Output:
         return not self._terminal or self._kind == "table"
 
     def write(self, answer: Answer, progress: Progress) -> list[str]:
-        """What is to be told of what is left out. Raises HostError, OSError, StartError."""
+        """What is to be told of what is left out. Raises HostError, BrokenPipeError, StartError."""
         first = _Limited(answer.tables, self._most)
         tables = _counted(first, progress)
-        if self._kind == "table":
-            notes = self._show(pa.concat_tables([answer.schema.empty_table(), *tables]), progress)
-        else:
-            notes = self._stream(tables, answer.schema)
-        self._sink.flush()
+        with self._as_start_errors():
+            if self._kind == "table":
+                table = pa.concat_tables([answer.schema.empty_table(), *tables])
+                notes = self._show(table, progress)
+            else:
+                notes = self._stream(tables, answer.schema)
+            self._sink.flush()
         if first.more and self._kind == "table":
             of = ", there are more" if answer.rows is None else f" of {answer.rows:,}"
             notes.append(f"the first {self._most} rows{of}: --rows all shows them all")
@@ -110,15 +117,23 @@ class Output:
         return [f"no room for {', '.join(left)}: name them with --columns"] if left else []
 
     def _stream(self, tables: Iterator[pa.Table], schema: pa.Schema) -> list[str]:
+        writer = FORMATS[self._kind](Sink(self._sink), schema)
+        for table in tables:
+            writer.write(table)
+            self._sink.flush()
+        writer.close()
+        return []
+
+    @contextlib.contextmanager
+    def _as_start_errors(self) -> Iterator[None]:
         try:
-            writer = FORMATS[self._kind](Sink(self._sink), schema)
-            for table in tables:
-                writer.write(table)
-                self._sink.flush()
-            writer.close()
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StartError(f"cannot write {self._name}: {error.strerror}") from None
         except pa.ArrowException as error:
             raise StartError(f"--output {self._kind} cannot have this: {error}") from None
-        return []
 
 
 class _Limited:

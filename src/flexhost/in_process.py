@@ -15,7 +15,6 @@ from flexhost.executors.threads import Threads
 from flexhost.function import Headers
 from flexhost.host import TICK, Host
 from flexhost.reading import Reading
-from flexhost.registry import Registry
 from flexhost.results import Results
 
 # Seconds that a call may take, and that its result may be left unread.
@@ -25,15 +24,13 @@ _LAST = 1.0
 
 
 @contextmanager
-def hosting(
-    functions: Registry, *, deadline: float = DEADLINE, emit: Emit = lambda event: None
-) -> Iterator[Host]:
-    """A host without a front end. Calls and reads that are left at the end are stopped."""
+def hosting(deadline: float = DEADLINE, emit: Emit = lambda event: None) -> Iterator[Host]:
+    """A host without a front end, that serves nothing before `open`. Calls and reads that are left
+    at the end are stopped."""
     closers = Closers(2)
     results = Results(deadline, closers, emit)
     host = Host(Threads(4, 16, emit), results, closers, deadline=deadline, emit=emit)
     try:
-        host.open(functions)
         yield host
     finally:
         host.drain(0)

@@ -47,7 +47,8 @@ class Local:
         try:
             with closing(context.resources):
                 functions = self._registry(context)
-                with in_process.hosting(functions, deadline=deadline) as self._host:
+                with in_process.hosting(deadline) as self._host:
+                    self._host.open(functions)
                     reading = in_process.call(self._host, name, parameters, columns)
                     rows = None if reading.table is None else reading.table.num_rows
                     with closing(reading):

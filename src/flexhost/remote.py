@@ -96,7 +96,13 @@ class Remote:
 
 
 def _tables(reader: fl.FlightStreamReader) -> Iterator[pa.Table]:
-    for chunk in reader:
+    """Raises HostError."""
+    while True:
+        with _as_host_errors():
+            try:
+                chunk = reader.read_chunk()
+            except StopIteration:
+                return
         if chunk.data is not None:
             yield pa.Table.from_batches([chunk.data])
 

@@ -9,6 +9,7 @@ import pty
 import re
 import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -195,12 +196,32 @@ def test_a_file_is_written_whole_or_not_at_all(shell):
 
     done = shell("call", "endless", "-p", "batches=9", "-p", "fail=1", "-o", "old.csv")
     elsewhere = shell("call", "cities", "-o", "no/such/folder.csv")
+    folder = shell("call", "cities", "-o", "src")
 
-    assert (done.status, elsewhere.status) == (1, 1)
+    assert (done.status, elsewhere.status, folder.status) == (1, 1, 1)
+    assert "cannot write src: Is a directory" in folder.err
     assert "COMMAND_FAILED: in the midst of it" in done.err
     assert "cannot write no/such/folder.csv: No such file" in elsewhere.err
     assert (shell.folder / "old.csv").read_text() == "as it was"
     assert sorted(shell.folder.iterdir()) == before
+
+
+def test_a_stream_that_fails_in_its_midst_is_no_success(shell, where):
+    done = shell("call", "endless", "-p", "batches=2", "-p", "fail=1", "--output", "csv", *where)
+
+    assert len(done.out.splitlines()) == 2001
+    assert "COMMAND_FAILED: in the midst of it" in done.err
+    assert done.status == 1
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "parquet"])
+def test_a_device_that_takes_no_more_is_told(shell, kind):
+    full = shell("call", "cities", "--output", kind, "-o", "/dev/full")
+
+    assert "flexhost: cannot write /dev/full: No space left on device" in full.err
+    assert full.status == 1
+    assert shell("call", "cities", "--output", kind, "-o", "/dev/null").status == 0
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_table_has_the_first_rows_of_a_stream_that_never_ends(shell, where):
