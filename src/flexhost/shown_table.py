@@ -66,7 +66,7 @@ def _fitting(columns: list[list[str]], width: int) -> int:
     """How many of them there is room for, at least one."""
     taken = 0
     for n, column in enumerate(columns):
-        taken += max(map(len, column)) + len(_GAP)
+        taken += max(map(len, column)) + len(_GAP) + 1  # rich has a wider gap
         if n and taken > width:
             return n
     return len(columns)

@@ -42,6 +42,16 @@ def files(tmp_path):
     return Files(tmp_path, AUTHORITY.pair())
 
 
+def test_without_a_url_it_tries_where_the_settings_advertise_the_host(tmp_path):
+    config, port = tmp_path / "host.toml", free_port()
+    config.write_text(f"[server]\nadvertise_host = '127.0.0.1'\nlisten_port = {port}\n")
+
+    status, lines = doctor("--config", str(config))
+
+    assert status == 1
+    assert f"nothing listens on 127.0.0.1:{port}" in lines[0]
+
+
 def test_a_host_that_is_well_has_status_0(tmp_path):
     with host(tmp_path) as url:
         status, lines = doctor(url, "--parameters", '{"upto": 5}')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import logs, server, settings
 from flexhost.commands.options import HERE, add_config, config_here
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _dev(options: argparse.Namespace) -> NoReturn:
-    from flexhost import reloading  # takes watchfiles
+    from flexhost import logs, reloading, server, settings  # reloading takes watchfiles
 
     files = config_here(options.config)
     loaded = settings.load(files)

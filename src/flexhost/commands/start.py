@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from flexhost import logs, server, settings
 from flexhost.commands.options import add_config
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _start(options: argparse.Namespace) -> NoReturn:
+    from flexhost import logs, server, settings
+
     loaded = settings.load(options.config)
     logs.configure(
         readable=options.dev_log,
