@@ -48,14 +48,15 @@ def {name}(at_least: float = 0.0):
 '''
 _TEST = """\
 from flexfun.{name} import {name}
-
-
-def test_{name}_has_a_row_for_each_city():
-    assert len({name}()) == 3
+from flexhost.testing import conforms, run
 
 
 def test_{name}_leaves_out_what_is_below():
-    assert {name}(at_least=12.0) == [{{"city": "Praha", "degrees": 12.5}}]
+    assert run({name}, at_least=12.0).to_pylist() == [{{"city": "Praha", "degrees": 12.5}}]
+
+
+def test_{name}_is_a_good_function():
+    conforms({name})
 """
 # Names that stand for something else in the module of a function.
 _TAKEN = {"pa", "table_function", *vars(builtins)}
