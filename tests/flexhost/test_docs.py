@@ -174,16 +174,22 @@ def shown_as(default):
     return {f"`{default}`", f"`{default:g}`"} if isinstance(default, float) else {f"`{default}`"}
 
 
-def test_the_functions_of_the_writing_page_can_be_called(capsys, tmp_path, monkeypatch):
-    page = (ROOT / "docs" / "writing-functions.md").read_text()
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """What the writing page defines, in a folder with the data that it speaks of."""
     names = {}
     monkeypatch.chdir(tmp_path)
     orders = {"region": ["EU", "US", "EU"], "amount": [1, 2, 3], "year": [2019, 2020, 2021]}
     for folder in ("visits", "orders"):
         (tmp_path / "data" / folder).mkdir(parents=True)
         pq.write_table(pa.table(orders), tmp_path / "data" / folder / "1.parquet")
-    for block in blocks(page, "python"):
+    for block in blocks(WRITING, "python"):
         exec(compile(block, "the page", "exec", dont_inherit=True), names)
+    return names
+
+
+def test_the_functions_of_the_writing_page_can_be_called(capsys, written):
+    page, names = WRITING, written
     names["FromDatabase"].url = "db:1"
     listed = (
         "Orders",
@@ -226,12 +232,9 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys, tmp_path, monke
     assert capsys.readouterr().out == "[b'{\"invalidated\":1}']\n"
 
 
-def test_the_functions_of_the_writing_page_conform():
-    names = {}
-    for block in blocks(WRITING, "python"):
-        exec(compile(block, "the page", "exec", dont_inherit=True), names)
-
-    for name in ("Orders", "Recent", "Daily", "Stocks", "Visits"):
+def test_the_functions_of_the_writing_page_conform(written):
+    names = written
+    for name in ("Orders", "Recent", "Daily", "Stocks", "Visits", "Primes", "visits", "revenue"):
         conforms(names[name])
     conforms(names["Sales"], {"limit": 3})
     conforms(names["squares"], {"upto": 3})
