@@ -100,8 +100,11 @@ def accept(
     return accepted
 
 
-def instance_for(function: Function, arguments: Arguments) -> Instance:
-    """The object for one call, told what the call was accepted with. Raises FunctionFailed."""
+def instance_for(function: Function, arguments: Arguments, *, in_a_loop: bool = False) -> Instance:
+    """The object for one call, told what the call was accepted with. Raises FunctionFailed.
+
+    in_a_loop: whoever calls it awaits what an async function returns; else it is `Awaited` there.
+    """
     if function.elsewhere is not None:
         return function.elsewhere(arguments)
     instance = function.create()
@@ -109,7 +112,7 @@ def instance_for(function: Function, arguments: Arguments) -> Instance:
         _tell(instance, function, arguments)
     if function.has_elements and arguments.for_elements:
         instance = _ForElements(instance)
-    return Awaited(instance) if function.asynchronous else instance
+    return Awaited(instance) if function.asynchronous and not in_a_loop else instance
 
 
 class _ForElements:

@@ -7,7 +7,7 @@ import enum
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -152,6 +152,11 @@ class Call:
 
     def run(self) -> None:
         """Call the function and keep the outcome. Never raises, whatever the function does."""
+        next(self.steps(in_a_loop=False), None)
+
+    def steps(self, *, in_a_loop: bool = True) -> Generator[Any, Any, None]:
+        """`run` for who awaits things: yields what an async function returned, at most once, and
+        goes on with what came of that, when it is sent or thrown. All in one context."""
         with self._lock:
             if self.state is not State.WAITING:
                 self.returned = True
@@ -164,7 +169,7 @@ class Call:
         try:
             assert arguments is not None
             with UNTRACED if self.spans is None else self.spans.running(self):
-                instance = instance_for(self.function, arguments)
+                instance = instance_for(self.function, arguments, in_a_loop=in_a_loop)
                 if self._started(instance):
                     more: dict[str, Any] = {}
                     if self.function.wants_caller:
@@ -179,6 +184,8 @@ class Call:
                     else:
                         given = arguments.parameters, arguments.columns, arguments.headers
                         returned = instance.call(*given, **more)
+                    if in_a_loop:
+                        returned = yield returned
                     if self.state is State.RUNNING:  # or nobody wants it any more
                         self._end(State.FINISHED, self._kept(returned, arguments))
         except BaseException as error:  # SystemExit of a function must not cost us the thread

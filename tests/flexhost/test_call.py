@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import threading
 import weakref
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from support import KEEP, LONG, SCHEMA, function
 
+from flexhost import FlexFun
 from flexhost.call import Call, State, running
 from flexhost.caller import Caller
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, TimedOut
@@ -256,3 +258,52 @@ def test_an_ended_call_keeps_its_arguments_no_longer():
     call.run()
 
     assert gone() is None
+
+
+def begun():
+    """A call of an async function, its `steps`, and the context of these."""
+
+    class Async(FlexFun):
+        Name = "numbers"
+        Schema = SCHEMA
+
+        async def call(self, parameters, columns, headers):
+            raise AssertionError("nobody here awaits it")
+
+    call, context = made(cls=Async), contextvars.Context()
+    steps = call.steps()
+    returned = context.run(next, steps)
+    assert inspect.iscoroutine(returned)
+    returned.close()
+    return call, steps, context
+
+
+def test_what_came_of_an_async_call_is_sent_to_it():
+    call, steps, context = begun()
+    assert call.state is State.RUNNING
+
+    with pytest.raises(StopIteration):
+        context.run(steps.send, TABLE)
+
+    assert call.result().open().table.equals(TABLE)
+    assert call.returned
+
+
+def test_an_error_of_an_async_call_is_thrown_into_it():
+    call, steps, context = begun()
+
+    with pytest.raises(StopIteration):
+        context.run(steps.throw, RuntimeError("no database"))
+
+    with pytest.raises(FunctionFailed, match="no database"):
+        call.result()
+
+
+def test_what_comes_of_an_async_call_after_it_was_stopped_is_thrown_away():
+    call, steps, context = begun()
+    call.stop(Cancelled("first"))
+
+    with pytest.raises(StopIteration):
+        context.run(steps.send, TABLE)
+
+    assert (call.state, call.data, call.returned) == (State.STOPPED, None, True)

@@ -208,4 +208,5 @@ def test_the_way_from_the_handler_to_the_function_has_at_most_six_hops(monkeypat
         client.call()
 
     assert hops["submitting"] == ["get_flight_info", "submit", "submit"]
-    assert hops["working"] == ["_work", "run"]  # and then the function: six
+    # `steps` is all of `run`, to be begun and ended around an `await`; then the function: six
+    assert hops["working"] == ["_work", "run", "steps"]
