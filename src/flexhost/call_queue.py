@@ -26,7 +26,8 @@ class CallQueue:
     place.
 
     size:    calls that may wait while every worker has one.
-    workers: calls that may run at once. A worker is a thread that comes back with `take`.
+    workers: calls that may run at once. A worker is a thread that comes back with `take`, or
+             whatever comes back with `take_now`.
     """
 
     def __init__(self, size: int, workers: int) -> None:
@@ -126,13 +127,15 @@ class CallQueue:
                 if wakes != self._wakes:
                     raise InterruptedError
                 self._changed.wait()
-            call = self._next()
-            self._discard(call)
-            if call.share in self._shares:
-                self._shares.move_to_end(call.share)  # behind all others
-            self._bounds.enter(call)
-            self._running.add(call)
-            return call
+            return self._taken()
+
+    def take_now(self) -> Call | None:
+        """The next call, for a worker that does not wait. None: there is none, and it leaves."""
+        with self._changed:
+            if self._ready:
+                return self._taken()
+            self._started -= 1
+            return None
 
     def wake(self) -> None:
         """Interrupt the workers that wait for a call."""
@@ -171,6 +174,15 @@ class CallQueue:
     def _ready(self) -> int:
         """Calls that may be taken now."""
         return self._waiting - self._bounds.held
+
+    def _taken(self) -> Call:
+        call = self._next()
+        self._discard(call)
+        if call.share in self._shares:
+            self._shares.move_to_end(call.share)  # behind all others
+        self._bounds.enter(call)
+        self._running.add(call)
+        return call
 
     def _next(self) -> Call:
         for calls in self._shares.values():

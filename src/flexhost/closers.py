@@ -11,12 +11,14 @@ Job = Callable[[], object]
 
 class Closers:
     """Started when first needed. Jobs beyond `threads` wait: one that never ends costs a thread.
+    name: of the threads.
 
     An exception of a job goes to `threading.excepthook`, and no further.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, name: str = "closer") -> None:
         self._threads = threads
+        self._name = name
         self._started = 0
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -28,7 +30,7 @@ class Closers:
                 return
             self._started += 1
         try:
-            threading.Thread(target=self._work, name="closer", daemon=True).start()
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         except RuntimeError:  # no thread to spare now: the next job tries again
             with self._lock:
                 self._started -= 1

@@ -1,11 +1,12 @@
-"""An async `call` in a thread that waits for it: each call has an event loop of its own."""
+"""What is async, for threads that wait for it: a call in a loop of its own, and streams."""
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flexhost.function import Instance
 
@@ -28,7 +29,8 @@ class Awaited:
         try:
             returned = self._instance.call(*arguments, **named)
             if inspect.isawaitable(returned):
-                returned = self._loop.run(returned)
+                awaitable = returned
+                returned = self._loop.run(lambda: awaitable)
         finally:
             if not isinstance(returned, AsyncIterator):
                 self._loop.close()
@@ -40,22 +42,47 @@ class Awaited:
         return cancel is not None and bool(cancel())
 
 
+class Driver(Protocol):
+    """A loop, as one stream uses it."""
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether `close` waits for the end."""
+
+    def run(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        """What comes of it. Raises what it raises, and CancelledError."""
+
+    def cancel(self) -> None:
+        """What is awaited now, and later. May be called in any thread, at any time."""
+
+    def close(self, source: AsyncIterator[Any] | None = None) -> None: ...
+
+
 class Steps:
     """An asynchronous iterator as one for threads. With its end, or with the last reference, the
-    author's `finally` runs, in its loop. One thread iterates, any may interrupt."""
+    author's `finally` runs, in its loop. One thread iterates, any may interrupt.
 
-    def __init__(self, loop: _Loop, source: AsyncIterator[Any]) -> None:
+    taken: what was taken from the source already.
+    """
+
+    def __init__(self, loop: Driver, source: AsyncIterator[Any], taken: Iterable[Any] = ()) -> None:
         self._loop = loop
         self._source: AsyncIterator[Any] | None = source
+        self._taken = deque(taken)
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        if self._source is None:
+        if (source := self._source) is None:
             raise StopIteration
+        if self._taken:
+            return self._taken.popleft()
         try:
-            return self._loop.run(anext(self._source))
+            return self._loop.run(lambda: anext(source))
         except BaseException as error:
             self._close()
             # by us: whatever comes of it, nobody asks for it
@@ -74,7 +101,9 @@ class Steps:
     def __del__(self) -> None:
         if self._source is None:
             return
-        if _in_a_loop():  # of another call, which dropped it by chance: it cannot run two
+        if (
+            self._loop.waits and _in_a_loop()
+        ):  # of another call, which dropped it by chance: it cannot run two
             close, source = self._loop.close, self._source
             threading.Thread(target=close, args=[source], name="closer", daemon=True).start()
         else:
@@ -92,7 +121,10 @@ def _in_a_loop() -> bool:
 
 
 class _Loop:
-    """Made with the first `run`, in whose context all tasks run. One thread runs it at a time."""
+    """A `Driver`, made with the first `run`, in whose context all tasks run. One thread runs it at
+    a time."""
+
+    waits = True
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
@@ -100,14 +132,13 @@ class _Loop:
         self.cancelled = False
         self._lock = threading.Lock()
 
-    def run(self, awaitable: Awaitable[Any]) -> Any:
-        """Raises what it raises, and CancelledError."""
+    def run(self, step: Callable[[], Awaitable[Any]]) -> Any:
         import asyncio  # costs 40 ms of start-up where nothing is async
 
         if self._runner is None:
             # not this thread's loop: another thread may go on with it
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        value, error = self._runner.run(self._step(awaitable))
+        value, error = self._runner.run(self._step(step))
         try:
             if error is not None:
                 raise error
@@ -116,7 +147,6 @@ class _Loop:
             del error  # as in `_step`
 
     def cancel(self) -> None:
-        """May be called in any thread, at any time."""
         with self._lock:
             self.cancelled = True
             if self._task is not None:
@@ -132,7 +162,7 @@ class _Loop:
             self._runner.close()
             self._runner = None
 
-    async def _step(self, awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    async def _step(self, step: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:
         """The value, or the error: raised by a task it would be kept by the task that it keeps, and
         with it all that its frames hold, until some thread collects garbage."""
         import asyncio
@@ -142,7 +172,7 @@ class _Loop:
             if self.cancelled and self._task is not None:
                 self._task.cancel()  # at the first `await`
         try:
-            return await awaitable, None
+            return await step(), None
         except BaseException as error:
             return None, error
         finally:

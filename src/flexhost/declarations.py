@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow as pa
 
 from flexhost.errors import StartError
-from flexhost.function import CALL_ATTRIBUTES, EXECUTORS, THREADS, FlexFun
+from flexhost.function import CALL_ATTRIBUTES, COROUTINES, EXECUTORS, THREADS, FlexFun
 from flexhost.parameters import Parameters
 
 
@@ -53,14 +53,30 @@ def max_running_of(cls: type[Any], where: str) -> int | None:
     return most
 
 
-def executor_of(cls: type[Any], name: str, patterns: Mapping[str, str], where: str) -> str:
-    """Its own, else that of the first pattern that its name fits. Raises StartError."""
+def executor_of(
+    cls: type[Any], name: str, patterns: Mapping[str, str], where: str, codes: Iterable[Any]
+) -> str:
+    """Its own, else that of the first pattern that its name fits, else what suits its code.
+
+    codes: what the author wrote to be called. Raises StartError.
+    """
     own = getattr(cls, "Executor", None) if issubclass(cls, FlexFun) else None
     if own is not None and own not in EXECUTORS:
         expected = ", ".join(map(repr, EXECUTORS))
         raise StartError(f"{where}: Executor is {own!r}, expected one of {expected}")
     fitting = (one for pattern, one in patterns.items() if fnmatchcase(name, pattern))
-    return own or next(fitting, THREADS)
+    said = own or next(fitting, None)
+    plain = [getattr(code, "__name__", "call") for code in codes if not is_async(code)]
+    if said == COROUTINES and plain:
+        raise StartError(
+            f"{where}: its executor is {COROUTINES!r}, and {plain[0]!r} is not async: it would "
+            "hold up all other calls there"
+        )
+    return said or (THREADS if plain else COROUTINES)
+
+
+def is_async(code: Any) -> bool:
+    return inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
 
 
 def told_of(cls: type[Any], parameters: Parameters | None) -> tuple[str, ...]:

@@ -55,10 +55,14 @@ class ReadEnded(NamedTuple):
 
 
 class WorkerAbandoned(NamedTuple):
-    """A thread is stuck in a call past its deadline. `stack` is where, as text."""
+    """A call does not let go of what runs it. `stack` is where, as text.
 
-    call: Call
+    call: None when it is not known.
+    """
+
+    call: Call | None
     stack: str
+    why: str = "a thread is stuck in a call past its deadline"
 
 
 class Evicted(NamedTuple):

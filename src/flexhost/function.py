@@ -72,7 +72,8 @@ class FlexFun:
     Parameters:  a msgspec.Struct or a dataclass that the caller's parameters have to fit.
     DeadlineSec: seconds from acceptance that a call may take; None for the host's own deadline.
     MaxRunning:  calls of it that may run at once; None for any number.
-    Executor:    what runs its calls: "threads" or "processes"; None for what the settings say.
+    Executor:    what runs its calls: "threads", "processes" or, if it is async, "coroutines"; None
+                 for what the settings say, else "coroutines" for what is async, else "threads".
 
     Labels:        identifiers of labels and date data sets whose column has another name.
     ApplyFilters:  the host applies the filters that `call` has not taken.
@@ -205,7 +206,7 @@ class Instance(Protocol):
 
 Elsewhere: TypeAlias = "Callable[[Arguments], Instance]"
 # What may run the calls of a function, by the names that authors and settings use.
-THREADS, PROCESSES = EXECUTORS = "threads", "processes"
+THREADS, PROCESSES, COROUTINES = EXECUTORS = "threads", "processes", "coroutines"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from prometheus_client import CollectorRegistry, Gauge
 
+from flexhost import capacity
 from flexhost.executor import Executor
+from flexhost.executors.routed import Routed
 from flexhost.frontends.flight import FlightFrontend
+from flexhost.function import COROUTINES, PROCESSES, THREADS
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.results import Results
@@ -31,7 +34,7 @@ def register(
     wanted: Server,
     host: Host,
     health: Health,
-    executor: Executor,
+    executor: Routed,
     results: Results,
     frontend: FlightFrontend | Listener,
     pool: WorkerPool,
@@ -55,6 +58,7 @@ def register(
         *_calls(executor),
         ("processes", "Worker processes there are now", lambda: pool.alive),
         *_data(results),
+        *_call_bounds(wanted, executor),
         *_bounds(wanted, results),
     ):
         Gauge(f"flexhost_{name}", text, registry=registry).set_function(value)
@@ -71,7 +75,7 @@ def _calls(executor: Executor) -> Iterable[_Now]:
         ("calls_running", "Calls that run now", lambda: executor.running),
         (
             "threads_abandoned",
-            "Threads stuck in calls past their deadline",
+            "Threads and coroutines that calls do not let go of: see max_abandoned",
             lambda: executor.abandoned,
         ),
     )
@@ -101,10 +105,29 @@ def _data(results: Results) -> Iterable[_Now]:
     )
 
 
+def _call_bounds(wanted: Server, executor: Routed) -> Iterable[_Now]:
+    """Together, of the executors that functions use now: each has its own."""
+    at_once = {
+        THREADS: wanted.task_threads,
+        PROCESSES: wanted.process_workers or capacity.processors(),
+        COROUTINES: wanted.task_coroutines,
+    }
+    return (
+        (
+            "calls_running_limit",
+            "The bounds of what functions use: task_threads, task_coroutines, process_workers",
+            lambda: sum(at_once.get(name, 0) for name in executor.used),
+        ),
+        (
+            "calls_waiting_limit",
+            "The bound task_queue_size, for each executor that functions use",
+            lambda: wanted.task_queue_size * len(executor.used),
+        ),
+    )
+
+
 def _bounds(wanted: Server, results: Results) -> Iterable[_Now]:
     for name, setting, value in (
-        ("calls_running_limit", "task_threads", wanted.task_threads),
-        ("calls_waiting_limit", "task_queue_size", wanted.task_queue_size),
         ("threads_abandoned_limit", "max_abandoned", wanted.max_abandoned),
         ("requests_open_limit", "max_rpcs", wanted.max_rpcs),
         ("reads_open_limit", "max_streams", wanted.max_streams),

@@ -31,8 +31,8 @@ LogKey = Annotated[
 ]
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts, none of them blank")]
 Executors = Annotated[
-    dict[Text, Literal["threads", "processes"]],
-    Meta(description='a table of patterns of names → "threads" or "processes"'),
+    dict[Text, Literal["threads", "processes", "coroutines"]],
+    Meta(description='a table of patterns of names → "threads", "processes" or "coroutines"'),
 ]
 TraceKeys = Annotated[
     dict[Literal["trace_id", "span_id", "parent_span_id"], LogKey],

@@ -172,18 +172,15 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
                 streaming_sec=round(event.seconds, 6),
                 complete=event.complete,
             )
-        case WorkerAbandoned(call=call, stack=stack):
-            _trouble.error(
-                "a thread is stuck in a call past its deadline",
-                extra={
-                    "fields": {
-                        "call_id": call.id,
-                        "function": call.function.name,
-                        "caller": call.caller.name or None,
-                        "stack": stack,
-                    }
-                },
-            )
+        case WorkerAbandoned(call=abandoned, stack=stack, why=why):
+            of: dict[str, Any] = {}
+            if abandoned is not None:
+                of = {
+                    "call_id": abandoned.id,
+                    "function": abandoned.function.name,
+                    "caller": abandoned.caller.name or None,
+                }
+            _trouble.error(why, extra={"fields": {**of, "stack": stack}})
         case Refused():
             fields: dict[str, Any] = {
                 "call_id": event.id,

@@ -171,6 +171,7 @@ def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str
     by_name, wants_caller = _how_called(cls, where)
     parameters = declarations.parameters_of(cls, where)
     elements = declarations.elements_of(cls, where)
+    codes = [code] if elements is None else [code, elements]
     return Function(
         name=name,
         schema=schema,
@@ -183,8 +184,8 @@ def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str
         told=declarations.told_of(cls, parameters),
         deadline=declarations.deadline_of(cls, where),
         max_running=declarations.max_running_of(cls, where),
-        asynchronous=_is_async(code) or _is_async(elements),
-        executor=declarations.executor_of(cls, name, executors, where),
+        asynchronous=any(map(declarations.is_async, codes)),
+        executor=declarations.executor_of(cls, name, executors, where, codes),
         labels=declarations.labels_of(cls, schema, where),
         applies_filters=declarations.applies_filters(cls, where),
         narrows_elements=declarations.narrows_elements(cls, where),
@@ -193,10 +194,6 @@ def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str
         module=cls.__module__,
         file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
     )
-
-
-def _is_async(code: Any) -> bool:
-    return inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
 
 
 def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:

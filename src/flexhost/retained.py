@@ -84,6 +84,10 @@ class Retained:
             return None
         return full.copy()
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more would be kept in memory, and nothing written for them."""
+        return self._ledger.bytes + size <= self.budget
+
     def take_freed(self) -> int:
         """Bytes of memory that were freed since this was asked last."""
         freed, self._freed = self._freed, 0

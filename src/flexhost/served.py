@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexhost import forwarded, registry
+from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.processes import elsewhere
-from flexhost.function import PROCESSES, Function, LoadContext
+from flexhost.executors.routed import Routed
+from flexhost.function import COROUTINES, PROCESSES, THREADS, Function, LoadContext
 from flexhost.host import Host
 from flexhost.registry import Registry
 from flexhost.settings import Flexfun, Loaded
@@ -26,6 +28,8 @@ class Served:
     loaded: Loaded
     context: LoadContext
     host: Host
+    executor: Routed
+    coroutines: Coroutines
     pool: WorkerPool
     metrics: Metrics | None
     fresh: bool
@@ -48,6 +52,9 @@ class Served:
             self._start_workers(functions.modules, there)
         if self.metrics is not None:
             self.metrics.expect(functions)
+        self.executor.used = frozenset([one.executor for one in functions] or [THREADS])
+        if COROUTINES in self.executor.used:
+            self.coroutines.start()
         self.host.open(functions)
 
     def _start_workers(self, modules: tuple[str, ...], there: frozenset[Function]) -> None:

@@ -17,12 +17,13 @@ from flexhost import capacity, forwarded, logs, memory, prints, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
+from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
 from flexhost.frontends import connections
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
-from flexhost.function import PROCESSES, THREADS, LoadContext
+from flexhost.function import COROUTINES, PROCESSES, THREADS, LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry
@@ -38,6 +39,8 @@ from flexhost.spool import Spool
 from flexhost.worker_pool import Recycling, WorkerPool
 
 if TYPE_CHECKING:
+    import asyncio
+
     from flexhost.frontends.http import HttpFrontend, Page
     from flexhost.frontends.listener import Listener, Make
     from flexhost.metrics import Metrics
@@ -107,7 +110,6 @@ def _serve(
     )
     workers = wanted.process_workers or capacity.processors()
     waits = Threads(workers, wanted.task_queue_size, emit, max_abandoned=wanted.max_abandoned)
-    executor = Routed({THREADS: threads, PROCESSES: waits})
     results = Results(
         wanted.task_result_ttl_sec,
         closers,
@@ -116,6 +118,15 @@ def _serve(
         reads=wanted.max_streams,
         after_read=wanted.release_after_read_sec,
     )
+    coroutines = Coroutines(
+        wanted.task_coroutines,
+        wanted.task_queue_size,
+        emit,
+        max_abandoned=wanted.max_abandoned,
+        room=results.retained.has_room,
+        new_loop=_event_loop,
+    )
+    executor = Routed({THREADS: threads, PROCESSES: waits, COROUTINES: coroutines})
     host = Host(
         executor,
         results,
@@ -170,7 +181,16 @@ def _serve(
                     verification.verifier(loaded.settings, context),
                     ours=verification.is_ours(loaded.settings),
                 )
-            served = Served(loaded, context, host, pool, metrics, fresh=watching is not None)
+            served = Served(
+                loaded,
+                context,
+                host,
+                executor,
+                coroutines,
+                pool,
+                metrics,
+                fresh=watching is not None,
+            )
             functions = served.load(loaded.settings.flexfun)
             served.serve(functions)
             stopping.loaded = True
@@ -199,6 +219,17 @@ def _serve(
 
 
 _UNWATCHED: AbstractContextManager[None] = contextlib.nullcontext()
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's when it is there."""
+    import asyncio
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _retained(wanted: Server, telemetry: Telemetry) -> Retained:

@@ -64,6 +64,7 @@ class Server:
     token_verification: Text = ENUMERATED
     allow_insecure: Flag = False
     task_threads: Count = 32
+    task_coroutines: Count = 10_000
     task_queue_size: CountOr0 = 256
     task_close_threads: Count = 2
     task_result_ttl_sec: Seconds = 60.0

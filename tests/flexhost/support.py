@@ -25,11 +25,14 @@ from flexhost.auth import Authentication, Verifier
 from flexhost.certificates import TlsSettings
 from flexhost.closers import Closers
 from flexhost.events import Event
+from flexhost.executors.coroutines import Coroutines
+from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
 from flexhost.footprint import Ledger, footprint
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
 from flexhost.frontends.listener import Listener
+from flexhost.function import COROUTINES, THREADS
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.registry import Registry, describe
@@ -116,7 +119,7 @@ class Served(Client):
         self,
         frontend: FlightFrontend | Listener,
         host: Host,
-        executor: Threads,
+        executor: Any,
         results: Results,
         events: Any,
         health: Health,
@@ -145,6 +148,8 @@ class Served(Client):
 def serving(
     *functions: type[Any],
     threads: int = 4,
+    tasks: int = 100,
+    new_loop: Callable[[], Any] | None = None,
     waiting: int = 16,
     deadline: float = 60.0,
     ttl: float = 60.0,
@@ -165,6 +170,7 @@ def serving(
 ) -> Iterator[Served]:
     """A host in this process.
 
+    tasks:    calls of async functions at once; with 0 they run in threads.
     tls:      serve TLS with these certificates; a change is served after `interval` seconds.
     connect:  how the client connects then.
     """
@@ -173,7 +179,19 @@ def serving(
     results = Results(
         ttl, closers, events.put, retained=retained, reads=reads, after_read=after_read
     )
-    executor = Threads(threads, waiting, events.put, max_abandoned=max_abandoned)
+    registry = Registry([describe(cls) for cls in functions])
+    executor: Any = Threads(threads, waiting, events.put, max_abandoned=max_abandoned)
+    if tasks and any(one.executor == COROUTINES for one in registry):
+        coroutines = Coroutines(
+            tasks,
+            waiting,
+            events.put,
+            max_abandoned=max_abandoned,
+            room=results.retained.has_room,
+            new_loop=new_loop,
+        )
+        executor = Routed({THREADS: executor, COROUTINES: coroutines})
+        executor.used = {one.executor for one in registry}
     host = Host(
         executor,
         results,
@@ -205,7 +223,7 @@ def serving(
         frontend = Listener(make, listen, tls, health, interval=interval)
     try:
         if functions:
-            host.open(Registry([describe(cls) for cls in functions]))
+            host.open(registry)
         yield Served(frontend, host, executor, results, events, health, **(connect or {}))
     finally:
         host.drain(0)

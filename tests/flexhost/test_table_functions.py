@@ -393,14 +393,20 @@ class AsyncClass(FlexFun):
         return [{"n": n} for n in range(self.params.upto)]
 
 
+# of calls in one loop; with none they run in threads, each with a loop of its own
+IN_EITHER = pytest.mark.parametrize("tasks", [0, 9])
+
+
+@IN_EITHER
 @pytest.mark.parametrize("source", [later, piecewise, AsyncClass])
-def test_async_functions_are_served(source):
-    with serving(source) as client:
+def test_async_functions_are_served(source, tasks):
+    with serving(source, tasks=tasks) as client:
         (name,) = listed(client)
         assert client.call(name)["n"].to_pylist() == [0, 1, 2]
 
 
-def test_what_an_async_function_logs_carries_its_call(caplog):
+@IN_EITHER
+def test_what_an_async_function_logs_carries_its_call(caplog, tasks):
     lines = []
 
     class Keeping(logging.Handler):
@@ -416,14 +422,15 @@ def test_what_an_async_function_logs_carries_its_call(caplog):
         yield pa.table({"n": [1]})
         logger.warning("second")
 
-    with serving(logs) as client:
+    with serving(logs, tasks=tasks) as client:
         client.call("logging")
 
     assert [line["event"] for line in lines] == ["first", "second"]
     assert len({line["call_id"] for line in lines}) == 1
 
 
-def test_a_cancelled_call_cancels_its_task():
+@IN_EITHER
+def test_a_cancelled_call_cancels_its_task(tasks):
     began, ended = threading.Event(), []
 
     @table_function(SCHEMA, deadline_sec=LONG)
@@ -435,7 +442,7 @@ def test_a_cancelled_call_cancels_its_task():
             ended.append("cancelled")
             raise
 
-    with serving(waits) as client:
+    with serving(waits, tasks=tasks) as client:
         call = client.host.submit("waits", {}, None, {})
         assert began.wait(LONG)
         client.host.cancel(call.id)
@@ -445,7 +452,8 @@ def test_a_cancelled_call_cancels_its_task():
             call.result()
 
 
-def test_an_async_stream_is_closed_with_its_reader_even_while_it_waits():
+@IN_EITHER
+def test_an_async_stream_is_closed_with_its_reader_even_while_it_waits(tasks):
     waiting, ended = threading.Event(), []
 
     @table_function(SCHEMA)
@@ -458,7 +466,7 @@ def test_an_async_stream_is_closed_with_its_reader_even_while_it_waits():
             await asyncio.sleep(0)
             ended.append("closed")
 
-    with serving(stuck) as client:
+    with serving(stuck, tasks=tasks) as client:
         reader = client.flight.do_get(client.ticket("stuck"))
         reader.read_chunk()
         assert waiting.wait(LONG)
@@ -467,7 +475,8 @@ def test_an_async_stream_is_closed_with_its_reader_even_while_it_waits():
         until(lambda: ended)
 
 
-def test_an_async_stream_that_nobody_reads_is_closed():
+@IN_EITHER
+def test_an_async_stream_that_nobody_reads_is_closed(tasks):
     ended = []
 
     @table_function(SCHEMA)
@@ -478,7 +487,7 @@ def test_an_async_stream_that_nobody_reads_is_closed():
         finally:
             ended.append("closed")
 
-    with serving(unread, ttl=0.05) as client:
+    with serving(unread, ttl=0.05, tasks=tasks) as client:
         client.ticket("unread")
         until(lambda: ended)
 
@@ -510,7 +519,7 @@ def test_the_loop_of_an_async_function_is_closed_without_a_garbage_collection(fa
             raise ValueError("at once")
         return pa.table({"n": [0]})
 
-    with serving(stream, table) as client:
+    with serving(stream, table, tasks=0) as client:
         for name in ("stream", "table"):
             with contextlib.suppress(fl.FlightServerError):
                 client.call(name, whole=True)

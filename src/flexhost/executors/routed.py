@@ -10,10 +10,14 @@ from flexhost.executor import Executor
 
 
 class Routed:
-    """By the names of `function.EXECUTORS`. Each has a queue of its own."""
+    """By the names of `function.EXECUTORS`. Each has a queue of its own.
+
+    used: the names that functions have now.
+    """
 
     def __init__(self, executors: Mapping[str, Executor]) -> None:
         self._executors = dict(executors)
+        self.used = frozenset(executors)
 
     @property
     def waiting(self) -> int:
@@ -33,10 +37,10 @@ class Routed:
         return sum(one.abandoned for one in self._executors.values())
 
     def refusal(self) -> Busy | None:
-        """Only when each of them would refuse, since it is not known yet which one is asked."""
+        """Only when each that is used would refuse: it is not known yet which one is asked."""
         busy = None
-        for one in self._executors.values():
-            if (busy := one.refusal()) is None:
+        for name in self.used:
+            if (busy := self._executors[name].refusal()) is None:
                 return None
         return busy
 
