@@ -239,12 +239,18 @@ class Call:
 
         Raises what the function raises.
         """
+        if (cancel := self.take_cancel()) is not None:
+            self.ask(cancel)
+
+    def take_cancel(self) -> Callable[[], object] | None:
+        """End what works for it. The function's own `cancel`, for `ask`: once, if it is running."""
         self.stops.all()
         with self._lock:
             instance, self._instance = self._instance, None
-        cancel = getattr(instance, "cancel", None)
-        if cancel is not None:
-            contextvars.copy_context().run(self._as_running, cancel)
+        return getattr(instance, "cancel", None)
+
+    def ask(self, cancel: Callable[[], object]) -> None:
+        contextvars.copy_context().run(self._as_running, cancel)
 
     def _as_running(self, what: Callable[[], object]) -> None:
         running.set(self)

@@ -131,10 +131,10 @@ class CallLoop(LoopThread):
         if not isinstance(returned, AsyncIterator):
             return returned
         try:
-            taken = [await anext(returned)]
+            first = await anext(returned)
         except StopAsyncIteration:
-            taken = []
-        return Steps(Flow(self, returned, context), returned, taken)
+            return iter(())
+        return Steps(Flow(self, returned, context), returned, [first])
 
     def _light(self, came: Any) -> bool:
         """Whether the rest of the call takes no time to speak of."""

@@ -271,7 +271,7 @@ def thread_stack(ident: int | None) -> str:
 
 def stack_of(task: asyncio.Task[Any]) -> str:
     """Where a task that is not running right now waits, as text: all of its coroutines."""
-    return "".join(traceback.StackSummary.extract(_frames(task.get_coro())).format())
+    return "".join(traceback.StackSummary.extract(_frames(task.get_coro()), limit=100).format())
 
 
 def _frames(awaited: Any) -> Iterator[tuple[Any, int]]:

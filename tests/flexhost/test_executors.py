@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from support import SCHEMA, function
 
-from flexhost import table_function
+from flexhost import FlexFun, table_function
 from flexhost.errors import SettingsError, StartError
 from flexhost.registry import describe
 from flexhost.settings import load
@@ -62,3 +62,51 @@ def test_a_pattern_for_an_executor_that_is_none_ends_the_start(tmp_path):
 
     with pytest.raises(SettingsError, match=r"executors is .*gpu.*, expected a table of patterns"):
         load([str(file)])
+
+
+async def later():
+    return TABLE
+
+
+class Async(FlexFun):
+    Name = "async"
+    Schema = SCHEMA
+
+    async def call(self, parameters, columns, headers):
+        return TABLE
+
+
+class AsyncStream(Async):
+    async def call(self, parameters, columns, headers):
+        yield TABLE
+
+
+class PlainElements(Async):
+    def label_elements(self, parameters, columns, headers):
+        return TABLE
+
+
+@pytest.mark.parametrize("cls", [Async, AsyncStream, table_function(SCHEMA)(later)])
+def test_coroutines_run_an_async_function_unless_something_else_is_said(cls):
+    assert describe(cls).executor == "coroutines"
+    assert describe(cls, executors={"*": "processes"}).executor == "processes"
+
+
+def test_an_async_function_may_name_threads():
+    assert describe(type("Named", (Async,), {"Executor": "threads"})).executor == "threads"
+
+
+def test_what_is_async_in_part_runs_on_threads():
+    assert describe(PlainElements).executor == "threads"
+
+
+@pytest.mark.parametrize(
+    ("cls", "plain"), [(named(None), "call"), (PlainElements, "label_elements")]
+)
+def test_what_is_not_async_and_is_to_run_on_coroutines_ends_the_start(cls, plain):
+    told = f"its executor is 'coroutines', and {plain!r} is not async"
+
+    with pytest.raises(StartError, match=told):
+        describe(type("Named", (cls,), {"Executor": "coroutines"}))
+    with pytest.raises(StartError, match=told):
+        describe(cls, executors={"*": "coroutines"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -109,10 +108,12 @@ class Coroutines:
         aside, for that may block."""
         if self._queue.discard(call):
             return
+        cancel = call.take_cancel()  # before the task can end, and its object with it
         for loop in self._loops:
             loop.cancel(call)
-        if _has_cancel(call):
-            threading.Thread(target=call.ask_to_cancel, name="cancel", daemon=True).start()
+        # not for nothing: thousands may be cancelled at once
+        if cancel is not None and getattr(cancel, "__func__", None) is not FlexFun.cancel:
+            threading.Thread(target=call.ask, args=[cancel], name="cancel", daemon=True).start()
 
     def abandon(self, call: Call) -> None:
         """The call goes on although it was cancelled: tell where, and give its place away. Where
@@ -200,9 +201,3 @@ class Coroutines:
             return
         why = "an async call goes on past its deadline, though it was cancelled"
         self._emit(WorkerAbandoned(call, stack, why))
-
-
-def _has_cancel(call: Call) -> bool:
-    """Whether its author wrote a `cancel`: a thread for each call is much for nothing."""
-    own = inspect.getattr_static(call.function.source, "cancel", FlexFun.__dict__["cancel"])
-    return own is not FlexFun.__dict__["cancel"]
