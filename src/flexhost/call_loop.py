@@ -130,11 +130,14 @@ class CallLoop(LoopThread):
             returned = await returned
         if not isinstance(returned, AsyncIterator):
             return returned
+        before = dict(contextvars.copy_context())
         try:
             first = await anext(returned)
         except StopAsyncIteration:
             return iter(())
-        return Steps(Flow(self, returned, context), returned, [first])
+        now = contextvars.copy_context().items()
+        bound = {name: value for name, value in now if before.get(name, _NOT) is not value}
+        return Steps(Flow(self, returned, context, bound), returned, [first])
 
     def _light(self, came: Any) -> bool:
         """Whether the rest of the call takes no time to speak of."""

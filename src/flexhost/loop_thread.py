@@ -30,9 +30,10 @@ class LoopThread:
 
     new_loop: asyncio's own when it is None.
 
-    flows:   streams that are open in it.
-    blocked: it has not answered for LOOKS looks, each of which asks it.
-    well:    it answers, and has done all that it was asked to before the last look.
+    flows:    streams that are open in it.
+    blocked:  it has not answered for LOOKS looks, each of which asks it.
+    well:     it answers, and has done all that it was asked to before the last look.
+    answered: nobody waits for its answer.
     """
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
@@ -40,7 +41,7 @@ class LoopThread:
         self._loop = (new_loop or asyncio.new_event_loop)()
         self.flows: set[Flow] = set()
         self.blocked = False
-        self._answered = True
+        self.answered = True
         self._in_time = 0  # looks that found an answer, without a break
         self._unanswered = 0
         self._contexts: WeakKeyDictionary[Any, contextvars.Context] = WeakKeyDictionary()
@@ -81,8 +82,8 @@ class LoopThread:
 
     def look(self) -> None:
         """To be called every so often, by one thread: what asks whether it is blocked."""
-        if self._answered:
-            self._answered, self._unanswered = False, 0
+        if self.answered:
+            self.answered, self._unanswered = False, 0
             self._in_time += 1
             self.post(self._answer)
         else:
@@ -92,7 +93,7 @@ class LoopThread:
 
     @property
     def well(self) -> bool:
-        return self._in_time > 1
+        return self._in_time > 1 and self.answered
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
@@ -115,7 +116,7 @@ class LoopThread:
         return not self._thread.is_alive()
 
     def _answer(self) -> None:
-        self._answered = True
+        self.answered = True
 
     def _run(self) -> None:
         on_every_core()  # it may have been started from a thread of gRPC
@@ -145,23 +146,31 @@ class LoopThread:
             self._loop.stop()
 
 
+# Of variables of a context.
+Values: TypeAlias = dict[contextvars.ContextVar[Any], Any]
+
+
 class Flow:
     """A `coroutines.Driver`: an asynchronous iterator's steps as tasks of a loop that others share.
 
-    context: that all of its steps run in. To what it has, the first one adds what it has of the
-             thread that asks.
+    context: that all of its steps run in. With the first, what the thread that asks has is set in
+             it, and over that what is `bound`.
     """
 
     waits = False
 
     def __init__(
-        self, thread: LoopThread, source: AsyncIterator[Any], context: contextvars.Context
+        self,
+        thread: LoopThread,
+        source: AsyncIterator[Any],
+        context: contextvars.Context,
+        bound: Values,
     ) -> None:
         """In the loop."""
         self._thread = thread
         self._source = source
         self.context = context
-        self._told = False
+        self._bound: Values | None = bound
         self._task: asyncio.Task[Any] | None = None
         self._step: Future[_Outcome] | None = None
         self._over = False
@@ -172,8 +181,9 @@ class Flow:
         """Raises ShuttingDown when the loop has ended."""
         came: Future[_Outcome] = Future()
         self._step = came
-        told = {} if self._told else dict(contextvars.copy_context())
-        self._told = True
+        told: Values = {}
+        if self._bound is not None:
+            told, self._bound = {**contextvars.copy_context(), **self._bound}, None
         if self.cancelled:  # before it could see the step
             came.cancel()
         if not self._thread.post(self._begin, step, came, told):
@@ -214,7 +224,7 @@ class Flow:
         self,
         step: Callable[[], Awaitable[Any]],
         came: Future[_Outcome],
-        told: dict[contextvars.ContextVar[Any], Any],
+        told: Values,
     ) -> None:
         for variable, value in told.items():
             self.context.run(variable.set, value)

@@ -35,6 +35,7 @@ BOUNDS = (
     "result_spool_bytes",
     "result_spool_dir",
     "shared_calls",
+    "task_coroutines",
     "task_queue_size",
     "task_threads",
 )

@@ -378,6 +378,23 @@ def test_what_takes_long_to_finish_holds_up_no_other_call(served):
         assert [table.num_rows for table in client.host.read(call.id)] == [1]
 
 
+def test_what_does_not_finish_past_the_deadline_is_reported_with_its_thread(served):
+    release = threading.Event()
+
+    @table_function(SCHEMA, deadline_sec=0.1)
+    async def lazily():
+        return (release.wait(LONG) and TABLE for _ in range(1))
+
+    with served(lazily) as client:
+        call = submit(client, "lazily")
+        told = client.event(WorkerAbandoned)
+        release.set()
+        until(lambda: client.executor.abandoned == 0)
+
+    assert told.call is call
+    assert "release.wait(LONG)" in told.stack
+
+
 def test_a_result_past_the_budget_goes_to_the_spool(served, tmp_path):
     @table_function(SCHEMA)
     async def large(rows: int):
@@ -563,6 +580,19 @@ def test_a_call_that_came_before_the_loop_was_found_blocked_goes_on_too(served):
         assert not blocked.ended.is_set()
         release.set()
         assert blocked.ended.wait(LONG)
+
+
+def test_without_a_loop_to_spare_calls_wait_until_the_blocked_one_answers(served):
+    release = threading.Event()
+    with served(blocking(release), quick, max_abandoned=0) as client:
+        submit(client, "blocks")
+        assert client.event(WorkerAbandoned).call.function.name == "blocks"
+        call = submit(client, "quick")
+        assert not call.ended.wait(0.6)  # longer than two looks
+        release.set()
+
+        assert ended(call) == [1, 2, 3]
+        until(lambda: client.executor.abandoned == 0)
 
 
 def test_late_calls_in_a_blocked_loop_are_not_blamed(served, gate):

@@ -21,6 +21,14 @@ async def which():
     print("within")
     return pa.table({"loop": [type(asyncio.get_running_loop()).__module__.partition(".")[0]]})
 
+def block():
+    threading.Event().wait()
+
+@table_function(SCHEMA)
+async def blocks():
+    asyncio.get_running_loop().call_later(0.1, block)
+    return [{"n": 1}]
+
 @table_function(SCHEMA)
 async def waits(end: float = 0.0):
     print("waits runs", file=sys.__stderr__, flush=True)
@@ -64,6 +72,16 @@ def test_uvloop_is_used_where_it_is_installed(tmp_path, there):
     assert table["loop"].to_pylist() == ["uvloop" if there else "asyncio"]
     assert "stdout" in line.string
     assert "call_id" in line.string
+
+
+def test_what_blocks_the_loop_is_logged_even_if_nobody_knows_whose_it_is(tmp_path):
+    with process(tmp_path, ASYNC) as host:
+        client = Client(host.port())
+        assert client.call("blocks").num_rows == 1
+        line = host.line("an async function blocks the event loop")
+
+        assert "in block" in line.string
+        assert client.call("which").num_rows == 1  # in another loop
 
 
 def test_at_the_end_a_task_is_cancelled_and_its_finally_has_its_time(tmp_path):

@@ -15,7 +15,7 @@ from collector import attributes, over_grpc, over_http
 from support import LONG, NUMBERS, ROOT, Client, command, process
 
 TRACED = """
-import pyarrow as pa, logging, threading
+import asyncio, pyarrow as pa, logging, threading
 from flexhost import FlexFun, CachePolicy
 from opentelemetry import trace
 
@@ -58,6 +58,30 @@ class Spanning(FlexFun):
                         pass
                     yield pa.record_batch({"n": [n]}, schema=SCHEMA)
         return pa.RecordBatchReader.from_batches(SCHEMA, batches())
+
+class Awaiting(FlexFun):
+    Name = "awaiting"
+    Schema = SCHEMA
+
+    async def call(self, parameters, columns, headers):
+        with tracer.start_as_current_span("child"):
+            await asyncio.sleep(0)
+        return pa.table({"n": [1, 2]}, schema=SCHEMA)
+
+class Stepping(FlexFun):
+    Name = "stepping"
+    Schema = SCHEMA
+
+    async def call(self, parameters, columns, headers):
+        around = tracer.start_as_current_span("around") if parameters.get("around") else None
+        if around:
+            around.__enter__()
+        for n in range(4):
+            with tracer.start_as_current_span(f"batch {n}"):
+                await asyncio.sleep(0)
+            yield pa.record_batch({"n": [n]}, schema=SCHEMA)
+        if around:
+            around.__exit__(None, None, None)
 
 class Cached(Numbers):
     Name = "cached"
@@ -188,6 +212,30 @@ def test_spans_of_a_worker_process_are_below_those_of_the_host(tmp_path):
     assert {one.parent_span_id for one in batches} == {around.span_id}
     assert around.parent_span_id in {stream.span_id for stream in streams}
     assert f'"span_id":"{child.span_id.hex()}"' in written
+    assert "Failed to detach" not in written
+
+
+def test_a_span_of_an_async_function_is_below_that_of_its_call(tmp_path):
+    with traced(tmp_path) as (client, collector, _):
+        assert client.call("awaiting").num_rows == 2
+        function, child = collector.span("function"), collector.span("child")
+
+    assert child.parent_span_id == function.span_id
+    assert inside(child, function)
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_a_span_of_an_async_stream_is_below_what_is_current(tmp_path, around):
+    with traced(tmp_path) as (client, collector, host):
+        assert client.call("stepping", around=around).num_rows == 4
+        batches = [collector.span(f"batch {n}") for n in range(4)]
+        function, stream = collector.span("function"), collector.span("stream")
+        outer = collector.span("around") if around else stream
+        host.process.terminate()
+        _, written = host.ended()
+
+    assert {one.parent_span_id for one in batches[1:]} == {outer.span_id}
+    assert batches[0].parent_span_id == (outer if around else function).span_id
     assert "Failed to detach" not in written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -173,26 +174,31 @@ class Coroutines:
     def _look(self) -> None:
         for loop in self._loops:
             before = loop.blocked
-            loop.look()
+            if before or not (loop.idle and loop.answered):
+                loop.look()
             if loop.blocked and not before:
                 why = "an async function blocks the event loop"
                 self._emit(WorkerAbandoned(loop.blocked_by, loop.stack, why))
         with self._lock:
-            if all(loop.blocked for loop in self._loops) and self._may_have_another:
-                self._loops = [*self._loops, self._another()]
-            free = self._free()
-            for loop in self._loops:
-                if loop.blocked:
-                    for call in list(loop.coming):
-                        loop.move(call, free)
-            over = [loop for loop in self._loops[1:] if loop is not free and loop.idle]
-            self._loops = [loop for loop in self._loops if loop not in over]
+            over = self._stand_in()
         for loop in over:
             loop.close()
 
-    @property
-    def _may_have_another(self) -> bool:
-        return len(self._loops) <= self._max_abandoned
+    def _stand_in(self) -> list[CallLoop]:
+        """Begin elsewhere what blocked loops have not begun. Loops that nobody needs any more."""
+        if all(loop.blocked for loop in self._loops) and len(self._loops) <= self._max_abandoned:
+            with contextlib.suppress(RuntimeError):  # no thread to spare: the next look tries again
+                self._loops = [*self._loops, self._another()]
+        free = self._free()
+        if free.blocked:
+            return []
+        for loop in self._loops:
+            for call in list(loop.coming) if loop.blocked else ():
+                loop.move(call, free)
+        needed = [self._loops[0], free]
+        over = [one for one in self._loops if one.idle and not one.blocked and one not in needed]
+        self._loops = [one for one in self._loops if one not in over]
+        return over
 
     def _tell_stuck(self, loop: CallLoop, call: Call) -> None:
         """In the loop: nothing moves meanwhile."""
