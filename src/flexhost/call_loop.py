@@ -161,7 +161,7 @@ class CallLoop(LoopThread):
         del self.calls[call]
         self._ended(call)
         if self._gives_back:
-            self._give_back()
+            self.post(self._give_back)
 
     def _give_back(self) -> None:
         if self._gives_back and self.idle:

@@ -33,7 +33,6 @@ class LoopThread:
     flows:    streams that are open in it.
     blocked:  it has not answered for LOOKS looks, each of which asks it.
     well:     it answers, and has done all that it was asked to before the last look.
-    answered: nobody waits for its answer.
     """
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
@@ -41,7 +40,7 @@ class LoopThread:
         self._loop = (new_loop or asyncio.new_event_loop)()
         self.flows: set[Flow] = set()
         self.blocked = False
-        self.answered = True
+        self._answered = True
         self._in_time = 0  # looks that found an answer, without a break
         self._unanswered = 0
         self._contexts: WeakKeyDictionary[Any, contextvars.Context] = WeakKeyDictionary()
@@ -82,8 +81,8 @@ class LoopThread:
 
     def look(self) -> None:
         """To be called every so often, by one thread: what asks whether it is blocked."""
-        if self.answered:
-            self.answered, self._unanswered = False, 0
+        if self._answered:
+            self._answered, self._unanswered = False, 0
             self._in_time += 1
             self.post(self._answer)
         else:
@@ -93,7 +92,7 @@ class LoopThread:
 
     @property
     def well(self) -> bool:
-        return self._in_time > 1 and self.answered
+        return self._in_time > 1 and self._answered
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
@@ -116,7 +115,7 @@ class LoopThread:
         return not self._thread.is_alive()
 
     def _answer(self) -> None:
-        self.answered = True
+        self._answered = True
 
     def _run(self) -> None:
         on_every_core()  # it may have been started from a thread of gRPC

@@ -174,8 +174,7 @@ class Coroutines:
     def _look(self) -> None:
         for loop in self._loops:
             before = loop.blocked
-            if before or not (loop.idle and loop.answered):
-                loop.look()
+            loop.look()
             if loop.blocked and not before:
                 why = "an async function blocks the event loop"
                 self._emit(WorkerAbandoned(loop.blocked_by, loop.stack, why))
