@@ -14,7 +14,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 from flexhost.affinity import on_every_core
 from flexhost.errors import ShuttingDown
@@ -43,8 +42,7 @@ class LoopThread:
         self._answered = True
         self._in_time = 0  # looks that found an answer, without a break
         self._unanswered = 0
-        self._contexts: WeakKeyDictionary[Any, contextvars.Context] = WeakKeyDictionary()
-        self._stopping = False
+        self._contexts: dict[Any, contextvars.Context] = {}  # of tasks; only before Python 3.12
         self._thread = threading.Thread(target=self._run, name="event loop", daemon=True)
         try:
             self._thread.start()
@@ -67,6 +65,7 @@ class LoopThread:
         task = self._loop.create_task(what, context=context)
         if sys.version_info < (3, 12):
             self._contexts[task] = context
+            task.add_done_callback(self._contexts.pop)
         return task
 
     def context_of(self, task: asyncio.Task[Any]) -> contextvars.Context | None:
@@ -106,7 +105,6 @@ class LoopThread:
 
     def close(self) -> None:
         """Cancel what is there, let it end, and end the thread. Does not wait."""
-        self._stopping = True
         self.post(self._wind_up_soon)
 
     def join(self, seconds: float) -> bool:

@@ -88,11 +88,12 @@ class Coroutines:
         with self._lock:
             if not self._loops:
                 self._loops = [self._another()]
+            if self._watcher is None:
                 self._watcher = Ticker("loop watcher", LOOK, self._look)
 
     def submit(self, call: Call) -> None:
         """Raises Busy."""
-        if not self._loops:
+        if self._watcher is None:
             try:
                 self.start()
             except RuntimeError as error:  # the system has no thread to spare
