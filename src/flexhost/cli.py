@@ -25,7 +25,11 @@ _COMMANDS = (new, dev, functions, describe, call, check, start, doctor, register
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    options = parser().parse_args(arguments)
+    ours = parser()
+    options = ours.parse_args(arguments)
+    if not hasattr(options, "run"):  # no command at all
+        ours.print_help(sys.stderr)
+        leave(2)
     try:
         status = options.run(options)
     except StartError as error:
@@ -49,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="flexhost", description="Serves Python table functions over Arrow Flight."
     )
-    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    commands = made.add_subparsers(metavar="COMMAND")
     for command in _COMMANDS:
         command.add_to(commands)
     return made

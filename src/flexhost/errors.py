@@ -27,6 +27,8 @@ StartError              the host cannot start (exit status 1)
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, Self, TypeVar
 
 _E = TypeVar("_E", bound="HostError")
@@ -209,3 +211,10 @@ def text_of(error: BaseException) -> str:
         return str(error) or name_of(error)
     except BaseException as broken:
         return f"{name_of(error)}, whose text cannot be had: {name_of(broken)}"
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """What somebody may have meant who gave a name that is not there."""
+    known = [*known]
+    near = difflib.get_close_matches(str(name)[:100], known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known) or 'nothing'}"

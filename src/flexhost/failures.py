@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from flexhost.errors import FunctionFailed, HostError, name_of, text_of
 from flexhost.function import Function
+from flexhost.modules import authors_frames
 
 
 def failure(error: BaseException, function: Function) -> HostError:
@@ -23,7 +24,8 @@ def failure(error: BaseException, function: Function) -> HostError:
     try:
         text, name = text_of(error), name_of(error)
         # an explicit limit, because sys.tracebacklimit is 0 in a serving process
-        trace = "".join(traceback.format_exception(error, limit=100))
+        frames = authors_frames(error) or error.__traceback__
+        trace = "".join(traceback.format_exception(kind, error, frames, limit=100))
         detail = "\n".join([f"{name}: {text}", *_own_lines(error, function.file)])
         error.__traceback__ = error.__cause__ = error.__context__ = None
         # a ValueError of pyarrow is no word about the caller's arguments

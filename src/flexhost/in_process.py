@@ -24,12 +24,12 @@ _LAST = 1.0
 
 
 @contextmanager
-def hosting(deadline: float = DEADLINE, emit: Emit = lambda event: None) -> Iterator[Host]:
+def hosting(*, deadline: float = DEADLINE, emit: Emit = lambda event: None) -> Iterator[Host]:
     """A host without a front end, that serves nothing before `open`. Calls and reads that are left
     at the end are stopped."""
     closers = Closers(2)
     results = Results(deadline, closers, emit)
-    host = Host(Threads(4, 16, emit), results, closers, deadline=deadline, emit=emit)
+    host = Host(Threads(4, 256, emit), results, closers, deadline=deadline, emit=emit)
     try:
         yield host
     finally:

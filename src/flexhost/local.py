@@ -11,6 +11,7 @@ from typing import Any
 from flexhost import in_process, registry, settings
 from flexhost.answer import Answer
 from flexhost.check import location_of
+from flexhost.errors import UnknownFunction, meant
 from flexhost.frontends.flight_wire import decode_command
 from flexhost.function import Function, LoadContext
 from flexhost.health import Health
@@ -34,7 +35,12 @@ class Local:
         return list(self._registry())
 
     def function(self, name: str) -> Function:
-        return self._registry()[name]
+        functions = self._registry()
+        try:
+            return functions[name]
+        except UnknownFunction as error:  # a caller over the wire may not be told of the others
+            known = [one.name for one in functions]
+            raise UnknownFunction(f"{error}, {meant(name, known)}") from None
 
     @contextmanager
     def call(self, name: str, parameters: dict[str, Any]) -> Iterator[Answer]:
@@ -47,7 +53,7 @@ class Local:
         try:
             with closing(context.resources):
                 functions = self._registry(context)
-                with in_process.hosting(deadline) as self._host:
+                with in_process.hosting(deadline=deadline) as self._host:
                     self._host.open(functions)
                     reading = in_process.call(self._host, name, parameters, columns)
                     rows = None if reading.table is None else reading.table.num_rows

@@ -6,7 +6,7 @@ import importlib
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from flexhost.errors import StartError, name_of, text_of
@@ -54,15 +54,20 @@ def failure(what: str, error: BaseException) -> StartError:
     return StartError(f"{what}: {name_of(error)}: {text}", trace=_trace(error))
 
 
+def authors_frames(error: BaseException) -> TracebackType | None:
+    """Its traceback without the frames that led from here into the author's code."""
+    frames = error.__traceback__
+    while frames is not None and _leads_there(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames
+
+
 def _is_parent(missing: str | None, name: str) -> bool:
     return missing is not None and f"{name}.".startswith(f"{missing}.")
 
 
 def _trace(error: BaseException) -> str:
-    """The traceback without the frames that led from here into the author's code."""
-    frames = error.__traceback__
-    while frames is not None and _leads_there(frames.tb_frame.f_code.co_filename):
-        frames = frames.tb_next
+    frames = authors_frames(error)
     try:
         return "".join(traceback.format_exception(type(error), error, frames, limit=50))
     except BaseException:  # of an exception that cannot be written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import functools
 import re
@@ -23,6 +22,8 @@ from typing import (
 )
 
 import msgspec
+
+from flexhost.errors import meant
 
 # How far down is looked; below that msgspec's own word is taken.
 _DEEPEST = 50
@@ -103,10 +104,7 @@ def problems(kind: Any, value: Any, path: str = "", depth: int = 0) -> Iterator[
 
 def unknown(name: object, known: Iterable[str]) -> str:
     """What a caller is told of a field that there is not."""
-    near = difflib.get_close_matches(str(name)[:100], known, n=1)
-    if near:
-        return f"there is no parameter {shown(name)}, did you mean {near[0]!r}?"
-    return f"there is no parameter {shown(name)}, there is {', '.join(known) or 'nothing'}"
+    return f"there is no parameter {shown(name)}, {meant(name, known)}"
 
 
 def shown(value: object) -> str:

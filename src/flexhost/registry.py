@@ -89,7 +89,10 @@ def load(
         module = modules.load(name, "function")
         found = list(modules.members_of(module, "function", _is_function))
         if not found:
-            raise StartError(f"module {name!r} defines no function")
+            raise StartError(
+                f"module {name!r} defines no function: expected a class with Name, Schema and "
+                "call, or a @table_function"
+            )
         sources.update(dict.fromkeys(found))
     known = {one.source: one for one in before}
     described = (

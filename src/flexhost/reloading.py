@@ -38,6 +38,7 @@ def watching(files: Iterable[str]) -> Callable[..., AbstractContextManager[None]
     names = settings.load(files).settings.flexfun.functions
     modules = Modules.around(names)
     modules.install()
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells each save
 
     @contextmanager
     def watch(functions: Registry, served: Served) -> Iterator[None]:

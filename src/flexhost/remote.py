@@ -13,7 +13,7 @@ import pyarrow.flight as fl
 
 from flexhost.access import Access, name_of, told
 from flexhost.answer import Answer
-from flexhost.errors import HostError, StartError, UnknownFunction
+from flexhost.errors import HostError, StartError, UnknownFunction, meant
 from flexhost.frontends.flight_wire import CODES
 from flexhost.reach import Address, Unreachable, is_own_machine, tls_of, touch
 
@@ -46,10 +46,10 @@ class Remote:
         return [_listed(info) for info in infos]
 
     def function(self, name: str) -> Listed:
-        for one in self.functions():
-            if one.name == name:
-                return one
-        raise UnknownFunction(f"no function is named {name!r}")
+        listed = {one.name: one for one in self.functions()}
+        if name in listed:
+            return listed[name]
+        raise UnknownFunction(f"no function is named {name!r}, {meant(name, listed)}")
 
     @contextmanager
     def call(self, name: str, parameters: dict[str, Any]) -> Iterator[Answer]:

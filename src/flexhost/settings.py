@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ import msgspec
 from dynaconf import Dynaconf
 
 from flexhost import exposure, setting_sources
-from flexhost.errors import SettingsError
+from flexhost.errors import SettingsError, meant
 from flexhost.kinds import (
     Algorithms,
     Bytes,
@@ -199,10 +198,8 @@ def _section(cls: type[Any], keys: dict[str, Value]) -> Any:
     checked = {}
     for key, given in keys.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            known = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(hints)}"
             raise SettingsError(
-                f"{given.source}: [{given.section}] has no setting {key!r}; {known}"
+                f"{given.source}: [{given.section}] has no setting {key!r}; {meant(key, hints)}"
             )
         checked[key] = (_entries if key == "entries" else _checked)(key, given, hints[key])
     return cls(**checked)

@@ -3,7 +3,6 @@ a BI backend sends them."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from flexhost.context_filters import read_absolute
-from flexhost.errors import BadCall, SettingsError
+from flexhost.errors import BadCall, SettingsError, meant
 from flexhost.fields import Fields
 
 Filter = dict[str, Any]
@@ -65,9 +64,7 @@ def _column(name: str, schema: pa.Schema, labels: Mapping[str, str]) -> tuple[st
     """How a backend calls it, and its type."""
     column = labels.get(name, name)
     if column not in schema.names:
-        near = difflib.get_close_matches(name, schema.names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(schema.names)}"
-        raise SettingsError(f"--where: there is no column {name!r}, {hint}")
+        raise SettingsError(f"--where: there is no column {name!r}, {meant(name, schema.names)}")
     own = (label for label, of in labels.items() if of == column)
     return name if name in labels else next(own, name), schema.field(column).type
 

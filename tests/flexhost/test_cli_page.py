@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 
 import pytest
 from support import ROOT
 
+from flexhost import cli
 from flexhost.cli import parser
 
 PAGE = (ROOT / "docs" / "cli.md").read_text()
@@ -58,3 +60,13 @@ def test_the_choices_of_an_option_stand_on_the_page(name, option):
 
     for choice in action.choices:
         assert f"`{choice}`" in part(name)
+
+
+def test_without_a_command_all_of_them_are_shown(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "leave", sys.exit)
+    with pytest.raises(SystemExit) as left:
+        cli.main([])
+
+    told = capsys.readouterr().err
+    assert left.value.code == 2
+    assert all(f"    {name}" in told for name in _COMMANDS.choices)

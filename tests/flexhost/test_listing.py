@@ -141,7 +141,8 @@ def test_an_unknown_function_is_told(shell, running):
     for where in ([], ["--host", running]):
         done = shell("describe", "Sale", *where)
         assert (done.status, done.out) == (1, "")
-        assert done.err == "flexhost: BAD_ARGUMENT: no function is named 'Sale'\n"
+        told = "no function is named 'Sale', did you mean 'Sales'?"
+        assert done.err == f"flexhost: BAD_ARGUMENT: {told}\n"
 
 
 def test_no_function_at_all_is_told(shell):

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from shell import Shell
@@ -48,6 +49,7 @@ def test_a_new_function_is_listed_and_its_test_passes(shell):
         "config/flexfun.config.toml  lists flexfun.weather",
         "",
         "Call it: flexhost call weather",
+        "Test it: pytest tests/flexfun/test_weather.py",
     ]
     assert called.out == "city   degrees\n-----  -------\nPraha     12.5\n", called.err
     assert re.search(r"\d passed", tested.stdout), tested.stdout
@@ -213,3 +215,21 @@ def test_a_folder_that_is_no_project_is_told(shell, tmp_path_factory):
     assert f"there is no config/*.toml in {elsewhere}" in without_config.err
     assert f"there is no src/flexfun in {elsewhere}" in without_source.err
     assert everything(elsewhere) == {}
+
+
+def test_what_to_do_next_is_told_as_a_shell_here_would_call_it(shell):
+    folder = Path(sys.executable).parent
+    paths = os.pathsep.join([str(shell.folder / "src"), str(ROOT / "src")])
+    done = subprocess.run(
+        [folder / "flexhost", "new", "weather"],
+        cwd=shell.folder,
+        env={"PATH": "", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    beside = os.path.relpath(folder, shell.folder)
+
+    assert done.stdout.splitlines()[-2:] == [
+        f"Call it: {beside}/flexhost call weather",
+        f"Test it: {beside}/pytest tests/flexfun/test_weather.py",
+    ], done.stderr

@@ -150,7 +150,7 @@ HEALTH = []
         (one(more="    Metadata = 'x'"), "Metadata is 'x', expected a dict"),
         (one(more="    Schema = pa.schema([('n', pa.int8())] * 2)"), "2 columns named 'n'"),
         (one("A") + one("B").replace('"b"', '"a"'), "two functions are named 'a'"),
-        ("", "module 'm' defines no function"),
+        ("", "module 'm' defines no function: expected a class with Name, .* or a @table_function"),
         ("from nowhere import it", "'m' cannot be imported: ModuleNotFoundError: No module named"),
         ("1 / 0", "'m' cannot be imported: ZeroDivisionError"),
         ("raise SystemExit(3)", "'m' cannot be imported: SystemExit: 3"),

@@ -127,7 +127,7 @@ def test_sections_of_the_author_reach_on_load(given):
     ("text", "message"),
     [
         ("[server]\nlisten_prot = 1", "[server] has no setting 'listen_prot'; did you mean"),
-        ("[server]\nxyz = 1", "[server] has no setting 'xyz'; it has listen_host, "),
+        ("[server]\nxyz = 1", "[server] has no setting 'xyz'; there is listen_host, "),
         ("[flexconnect]\nfunction = []", "[flexconnect] has no setting 'function'; did you"),
         ('[server]\nlisten_port = "x"', "listen_port is 'x', expected a port from 0 to 65535"),
         ("[server]\nlisten_port = 70000", "listen_port is 70000, expected a port"),

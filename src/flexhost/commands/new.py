@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexhost.commands.options import HERE, add_config, config_here
@@ -23,7 +27,17 @@ def add_to(commands: Commands) -> None:
 def _new(options: argparse.Namespace) -> int:
     from flexhost import new_function  # takes tomlkit
 
-    for file, why in new_function.create(options.name, config_here(options.config)):
+    written = new_function.create(options.name, config_here(options.config))
+    for file, why in written:
         print(f"{file}  {why}")
-    print(f"\nCall it: flexhost call {options.name}")
+    print(f"\nCall it: {_beside('flexhost')} call {options.name}")
+    print(f"Test it: {_beside('pytest')} {written[1][0]}")
     return 0
+
+
+def _beside(command: str) -> str:
+    """How a shell here calls what stands in the folder that this command came from."""
+    folder = Path(sys.argv[0]).parent
+    if shutil.which(command) or not (folder / command).exists():
+        return command
+    return os.path.relpath(folder / command)

@@ -9,28 +9,22 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import pyarrow as pa
 
-from flexhost import registry
+from flexhost import in_process, registry
 from flexhost.caller import ANYONE, Caller
-from flexhost.closers import Closers
 from flexhost.errors import BadCall, FunctionFailed
 from flexhost.events import Emit
-from flexhost.executors.threads import Threads
 from flexhost.function import FlexFun, Function, Headers, LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.reading import Reading
 from flexhost.registry import Registry
 from flexhost.resources import Resources
-from flexhost.results import Results
 from flexhost.testing.asked import Asked
 
 # What a test asks with: a builder, or the parameters themselves.
 Request: TypeAlias = Asked | Mapping[str, Any] | None
 # Sections of settings.
 Settings: TypeAlias = Mapping[str, Mapping[str, Any]]
-
-# Seconds that a call may take, of a function that names none: as in a host without settings.
-DEADLINE = 180.0
 
 
 def run(
@@ -68,15 +62,9 @@ class Parts(NamedTuple):
 
 @contextlib.contextmanager
 def hosting(emit: Emit = lambda event: None) -> Iterator[Parts]:
-    """A host that ends what it began. It serves nothing before `load`."""
-    closers, resources = Closers(2), Resources()
-    results = Results(60.0, closers, emit)
-    host = Host(Threads(4, 256, emit), results, closers, deadline=DEADLINE, emit=emit)
-    with contextlib.closing(resources), contextlib.closing(host):
-        try:
-            yield Parts(host, resources)
-        finally:
-            host.drain(0)
+    """A host that serves nothing before `load`. What `on_load` makes is closed after it."""
+    with contextlib.closing(Resources()) as resources, in_process.hosting(emit=emit) as host:
+        yield Parts(host, resources)
 
 
 def described(function: Any, settings: Settings | None) -> Function:
@@ -108,9 +96,8 @@ def called(
 ) -> pa.Table:
     """Raises HostError."""
     try:
-        call = host.submit(name, sent, hint_of(sent), headers, caller=caller)
-        host.wait(call, lambda: False)
-        with contextlib.closing(host.read(call.id, caller=caller)) as reading:
+        reading = in_process.call(host, name, sent, hint_of(sent), headers, caller)
+        with contextlib.closing(reading):
             return whole(reading)
     except FunctionFailed as error:
         if error.cause is None:
