@@ -31,6 +31,12 @@ def blocks():
     return [Block(*parts[at : at + 3]) for at in range(0, len(parts) - 1, 3)]
 
 
+def without_what_is_made(commands):
+    for done in _MADE:
+        commands = commands.replace(done, "")
+    return commands
+
+
 def masked(text):
     """Without what differs from run to run: times, ids and widths that depend on them."""
     for pattern, mask in (
@@ -65,9 +71,9 @@ class Reader:
     def does(self, block: Block) -> None:
         match block.language:
             case "bash" if "second terminal" in block.before:
-                self.dev = self._start(block.text)
+                self.dev = self._start(f"exec {without_what_is_made(block.text)}")
             case "bash":
-                with self._start(block.text) as process:
+                with self._start(without_what_is_made(block.text)) as process:
                     self.printed, _ = process.communicate(timeout=3 * LONG)
             case "python":
                 self._named(block).write_text(block.text.replace("17001", self.port))
@@ -91,22 +97,14 @@ class Reader:
             too_late.cancel()
 
     def _start(self, commands: str) -> subprocess.Popen[str]:
-        for done in _MADE:
-            commands = commands.replace(done, "")
         return subprocess.Popen(
-            ["bash", "-c", "exec " + commands.replace("17001:", f"{self.port}:")]
-            if self._serves(commands)
-            else ["bash", "-c", commands.replace(":17001 ", f":{self.port} ")],
+            ["bash", "-c", commands.replace("127.0.0.1:17001", f"127.0.0.1:{self.port}")],
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-
-    @staticmethod
-    def _serves(commands: str) -> bool:
-        return commands.startswith("flexhost dev")
 
     def _named(self, block: Block) -> Path:
         """The last file that the text before the block names."""
