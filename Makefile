@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-bounds reference check mypy format-fix fix-staged bench bench-results bench-parameters fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-host test-bounds reference check mypy format-fix fix-staged bench bench-results bench-parameters fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,10 @@ prod: ## make .venv with the runtime packages only
 dev-server: .venv/dev ## serve the functions of config/ on 127.0.0.1:17001, anew after each save
 	@PYTHONPATH=src $(BIN)/python -m flexhost dev
 
-test: .venv/dev ## run all tests
+test: .venv/dev ## test your functions
+	$(BIN)/pytest tests/flexfun
+
+test-host: .venv/dev ## run all tests, those of the host too; some minutes
 	$(BIN)/pytest
 
 test-bounds: ## run all tests with the oldest and with the newest packages the ranges allow
