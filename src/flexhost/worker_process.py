@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
+import os
 import queue
 import signal
 import socket
@@ -126,7 +128,7 @@ class WorkerProcess:
         with self._lock:
             if self._task is task:
                 self._ended_by_us = True
-                self._process.kill()
+                self._kill()
                 _logger.warning(
                     "a worker process was killed: its call did not end when it was cancelled",
                     extra={"fields": {"call_id": task.call_id, "pid": self.pid}},
@@ -138,13 +140,13 @@ class WorkerProcess:
         self._channel.end()
         with self._lock:
             if self._task is not None:
-                self._process.kill()
+                self._kill()
 
     def wait(self, seconds: float) -> None:
         """Until it is gone; then it is killed."""
         self._receiver.join(seconds)
         if self._receiver.is_alive():
-            self._process.kill()
+            self._kill()
             self._receiver.join()
 
     @property
@@ -162,6 +164,13 @@ class WorkerProcess:
     def ended_by_itself(self) -> bool:
         return not self._ended_by_us
 
+    def _kill(self) -> None:
+        """With what its functions have started, which is of its group."""
+        with contextlib.suppress(OSError):  # nobody is left, or the group is not there yet
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
+        self._channel.end()
+
     def _receive(self) -> None:
         try:
             while True:
@@ -176,6 +185,7 @@ class WorkerProcess:
         if self._process.exitcode is None:
             self._process.kill()
             self._process.join()
+        self._kill()
         self.status = self._process.exitcode
         self._channel.close()
         self._over("gone", None)

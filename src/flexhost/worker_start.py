@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import resource
@@ -17,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from flexhost import affinity
+from flexhost import affinity, logs
 from flexhost.channel import Channel
 from flexhost.settings import Server
 from flexhost.worker import Worker
@@ -53,6 +54,9 @@ class Setup:
 def main(link: socket.socket, setup: Setup) -> None:
     """The life of a worker process, until the host closes its end of the link."""
     affinity.on_every_core()
+    os.setpgid(0, 0)  # what functions start ends with this one
+    link.set_inheritable(False)
+    os.register_at_fork(after_in_child=lambda: _let_go(link))
     for number in (signal.SIGINT, signal.SIGTERM):  # they are for the host; programs that a
         signal.signal(number, lambda *_: None)  # function starts get them as ever
     _end_with_host()
@@ -69,6 +73,15 @@ def start(setup: Setup, link: socket.socket) -> BaseProcess:
     process = processes.Process(target=main, args=(link, setup), name="worker")
     process.start()
     return process
+
+
+def _let_go(link: socket.socket) -> None:
+    """In a process that a function forks: the host would take it for this one, which it may
+    outlive, and its log lines would go between the halves of messages."""
+    link.close()
+    lines = logging.StreamHandler(sys.__stderr__)
+    lines.setFormatter(logs.JsonLines())
+    logging.root.handlers = [lines]
 
 
 def _limit(memory_bytes: int | None) -> None:

@@ -114,6 +114,25 @@ class Hangs(Base):
         return True
 
 
+class Forks(Base):
+    Name = "forks"
+    DeadlineSec = 5
+
+    def call(self, parameters, columns, headers):
+        if (child := os.fork()) == 0:
+            logging.getLogger("mine").warning("of a child")
+            for _ in range(200):
+                logging.getLogger("mine").warning("c" * 20_000)
+            ctypes.PyDLL(None).sleep(600)
+        with open(parameters["log"], "w") as log:
+            log.write(str(child))
+        match parameters["how"]:
+            case "exit": os._exit(7)
+        for _ in range(200):
+            logging.getLogger("mine").warning("p" * 20_000)
+        return self.rows(child)
+
+
 class Sleeps(Base):
     Name = "sleeps"
 

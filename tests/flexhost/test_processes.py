@@ -83,6 +83,20 @@ def test_what_goes_wrong_fails_that_call_alone(hosted, how, code, text):
     assert hosted.call().num_rows == 3
 
 
+def test_what_a_function_started_ends_with_its_worker(hosted, log):
+    error = failed(hosted, "forks", how="exit", log=str(log))
+
+    assert "its process ended itself, with status 7" in flight_code(error)[1]
+    until(lambda: not alive(int(log.read_text())))
+
+
+def test_a_process_that_a_function_forks_writes_lines_of_its_own(hosted, log):
+    hosted.call("forks", how="go on", log=str(log))
+
+    assert "my_functions" not in hosted.host.line('"of a child"').string
+    assert [hosted.call("numbers", upto=n).num_rows for n in (3, 100_000)] == [3, 100_000]
+
+
 def test_an_exception_shows_the_lines_of_the_authors_file(hosted):
     detail = json.loads(failed(hosted, "fails", how="value").extra_info)["detail"]
 
