@@ -119,13 +119,14 @@ class WorkerPool:
     def take(self, cancelled: Callable[[], bool]) -> WorkerProcess:
         """A worker that is idle, waiting for it. Raises Cancelled and ShuttingDown."""
         with self._changed:
-            while not self._idle:
+            while True:
                 if self._closed:
                     raise ShuttingDown("this host is stopping")
                 if cancelled():
                     raise Cancelled("nobody wants it any more")
+                if self._idle:
+                    return self._idle.pop()
                 self._changed.wait()
-            return self._idle.pop()
 
     def wake(self) -> None:
         """Those who wait in `take` look whether they are cancelled."""

@@ -58,12 +58,15 @@ class Remote:
         for _try in range(_TRIES):
             worker = self._pool.take(lambda: self._cancelled)
             task = Task(call.id, contextvars.copy_context())
-            with self._lock:
-                self._at = worker, task
             try:
                 worker.begin(task, *given)
             except EOFError:
                 continue
+            with self._lock:
+                self._at = worker, task
+                cancelled = self._cancelled
+            if cancelled:  # when there was nothing to end yet
+                worker.end(task)
             kind, value = task.answers.get()
             if kind != "gone" or task.begun or self._cancelled:
                 break
