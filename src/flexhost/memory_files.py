@@ -6,6 +6,7 @@ of a container.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -15,6 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost.footprint import write
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_FAILED = ctypes.c_void_p(-1).value
 
 
 def written(table: pa.Table) -> int:
@@ -35,10 +44,10 @@ def mapped(fd: int) -> pa.Table:
     """The table in a file of `written`, not copied: its buffers are of the file, which goes with
     the last of them. Closes the descriptor. Raises OSError and ArrowException."""
     try:
-        memory = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+        memory = _Mapping(fd)
     finally:
         os.close(fd)
-    return pa.ipc.open_stream(pa.py_buffer(memory)).read_all()
+    return pa.ipc.open_stream(pa.foreign_buffer(memory.address, memory.size, memory)).read_all()
 
 
 def _made() -> int:
@@ -53,6 +62,24 @@ def _seal(fd: int) -> None:
     if hasattr(os, "memfd_create"):
         size, bytes_ = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW, fcntl.F_SEAL_WRITE
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size | bytes_ | fcntl.F_SEAL_SEAL)
+
+
+class _Mapping:
+    """Of all of a file, to be read. `mmap.mmap` keeps a descriptor for each, of which there may be
+    fewer than results."""
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError."""
+        self.address = self.size = 0
+        size = os.fstat(fd).st_size
+        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if address == _FAILED:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self.address, self.size = address, size
+
+    def __del__(self) -> None:
+        if self.size:
+            _libc.munmap(self.address, self.size)
 
 
 class _Sink:
