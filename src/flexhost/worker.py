@@ -9,10 +9,11 @@ import math
 import os
 import pickle
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ from flexhost.call import Call, running
 from flexhost.caller import Caller
 from flexhost.channel import Channel
 from flexhost.contract import Stream
-from flexhost.errors import Cancelled, HostError, StartError
+from flexhost.errors import Cancelled, FunctionFailed, HostError, StartError, text_of
 from flexhost.events import Emit, ReadEnded
 from flexhost.failures import failure
 from flexhost.footprint import write
@@ -43,6 +44,12 @@ _SMALL = 64 << 10
 _LARGE = 32 << 20
 # Seconds for spans to be sent when the process ends.
 _LAST = 1.0
+
+
+# Name, parameters, hint, headers, caller and carrier of a call.
+Given: TypeAlias = tuple[
+    str, dict[str, Any], tuple[str, ...] | None, Headers, Caller, dict[str, str]
+]
 
 
 class Worker:
@@ -127,17 +134,9 @@ class Worker:
         logs.JsonLines.trace_fields = made.fields
         self._spans, self._end_traces = continued.Continued, made.close
 
-    def _accept(
-        self,
-        id_: str,
-        name: str,
-        parameters: dict[str, Any],
-        hint: tuple[str, ...] | None,
-        headers: Headers,
-        caller: Caller,
-        carrier: dict[str, str],
-    ) -> None:
+    def _accept(self, id_: str, given: bytes) -> None:
         try:
+            name, parameters, hint, headers, caller, carrier = _understood(given)
             call = Call(
                 self._functions[name],
                 parameters,
@@ -161,7 +160,8 @@ class Worker:
     def _cancel(self, call: Call) -> None:
         call.stop(Cancelled("nobody wants it any more"))
         self._inbox.put(("cancel", call, None))
-        if (stream := self._stream) is not None:
+        stream = self._stream
+        if stream is not None and self._call is call:  # or it is of a later call
             stream.close()  # what it awaits is cancelled
         call.ask_to_cancel()
 
@@ -200,7 +200,9 @@ class Worker:
         context.run(running.set, call)
         complete = False
         while not complete and (message := self._inbox.get()) is not None:
-            what, _, carrier = message
+            what, of, carrier = message
+            if of is not call:  # which has ended meanwhile
+                continue
             if what == "cancel":
                 break
             if carrier and self._spans is not None:
@@ -234,6 +236,14 @@ class Worker:
             os.close(fd)
 
 
+def _understood(given: bytes) -> Given:
+    try:
+        return cast(Given, pickle.loads(given))  # noqa: S301  # of our host
+    except Exception as error:  # of an object that a verifier made
+        what = f"what belongs to the call cannot be had in another process: {text_of(error)}"
+        raise FunctionFailed(what) from None
+
+
 class _Health:
     """The `ctx.health` of a worker process."""
 
@@ -245,10 +255,16 @@ class _Health:
 
 
 def _portable(error: HostError) -> HostError:
-    """Without the exception behind it, if that cannot go to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  # made here
-    except Exception:
-        error = error.copy()
+    """Without the exception behind it: its class is the author's, which the host need not have.
+    One of Flight goes along, since the host passes it on."""
+    cause = error.__dict__.get("cause")
+    if cause is None:
+        return error
+    error = error.copy()
+    flight = sys.modules.get("pyarrow._flight")
+    if flight is None or not isinstance(cause, flight.FlightError):
         error.__dict__["cause"] = None
+    elif type(cause).__module__ != flight.__name__:
+        own = flight.FlightServerError(str(cause), bytes(cause.extra_info or b""))
+        error.__dict__["cause"] = own
     return error

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import logging
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -104,14 +105,13 @@ class WorkerProcess:
         self.calls += 1
         self.last_call = task.call_id
         try:
-            self._channel.send("call", task.call_id, *call)
-        except EOFError:
-            raise
+            given = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # of an object that a verifier made
             self._over("end", None)
             self._owner.idle(self)
             what = f"what belongs to the call cannot go to another process: {text_of(error)}"
             raise FunctionFailed(what) from None
+        self._channel.send("call", task.call_id, given)
 
     def next(self, task: Task, carrier: dict[str, str] | None = None) -> None:
         """One more table of its stream is wanted, traced below this from now on."""

@@ -12,7 +12,7 @@ import pytest
 from support import LONG, Client, process
 
 FUNCTIONS = """
-import asyncio, ctypes, logging, os, signal, threading
+import asyncio, ctypes, logging, os, signal, sys, threading, types
 from typing import Annotated
 
 import msgspec
@@ -72,6 +72,10 @@ class Fails(Base):
                 class Local(Exception):
                     def __init__(self): super().__init__("only here"); self.lock = threading.Lock()
                 raise Local
+            case "foreign":
+                module = sys.modules["only_there"] = types.ModuleType("only_there")
+                module.Far = type("Far", (Exception,), {"__module__": "only_there"})
+                raise module.Far("from afar")
 
 
 class Stream(Base):

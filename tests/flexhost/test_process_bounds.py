@@ -264,20 +264,25 @@ def test_operators_choose_processes_by_the_names_of_functions(tmp_path):
 
 def test_what_cannot_go_to_another_process_fails_its_call_alone(tmp_path):
     (tmp_path / "my_auth.py").write_text(
-        "import threading\n"
+        "import sys, threading, types\n"
         "from flexhost import Caller\n"
+        "here = sys.modules['only_here'] = types.ModuleType('only_here')\n"
+        "here.Of = type('Of', (), {'__module__': 'only_here'})\n"
+        "identities = {'odd': threading.Lock(), 'here': here.Of()}\n"
         "class Any:\n"
         "    @classmethod\n"
         "    def create(cls, ctx): return cls()\n"
         "    def verify(self, call_info, token):\n"
-        "        return Caller(token, identity=threading.Lock() if token == 'odd' else None)\n"
+        "        return Caller(token, identity=identities.get(token))\n"
     )
     settings = "authentication_method = 'token'\ntoken_verification = 'my_auth'"
     module = NUMBERS.replace("    def call", '    Executor = "processes"\n\n    def call')
     with process(tmp_path, module, settings) as host:
         port = host.port()
-        error = failed(Client(port, "odd"), "numbers")
+        errors = [failed(Client(port, token), "numbers") for token in ("odd", "here")]
         rows = [Client(port, "well").call().num_rows for _ in range(4)]
 
-    assert "what belongs to the call cannot go to another process" in flight_code(error)[1]
+    texts = [flight_code(error)[1] for error in errors]
+    assert "what belongs to the call cannot go to another process" in texts[0]
+    assert "what belongs to the call cannot be had in another process" in texts[1]
     assert rows == [3, 3, 3, 3]

@@ -70,6 +70,7 @@ def test_a_stream_is_made_no_further_than_it_is_read(hosted, log):
         ("system exit", 5, "3"),
         ("schema", 5, "the result has no column 'n'"),
         ("unpicklable", 5, "only here"),
+        ("foreign", 5, "from afar"),
         ("exit", 5, "its process ended itself, with status 7"),
         ("segfault", 5, "its process was ended by SIGSEGV"),
         ("kill", 5, "its process was ended by SIGKILL, as the system does when memory runs out"),
