@@ -19,8 +19,8 @@ class Channel:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._outgoing: deque[tuple[bytes, int | None]] = deque()
-        self._sender = 0  # the thread that sends now
-        self._sending = threading.Lock()
+        self._midst = False  # of a send
+        self._sending = threading.RLock()
 
     def send(self, *message: Any, fd: int | None = None) -> None:
         """fd: given over with the message. It stays open here.
@@ -28,15 +28,15 @@ class Channel:
         Raises EOFError when nobody is there any more, and what pickle raises.
         """
         self._outgoing.append((pickle.dumps(message, pickle.HIGHEST_PROTOCOL), fd))
-        if self._sender == threading.get_ident():
-            return  # in the midst of a send, from a `__del__`: it goes next
         with self._sending:
-            self._sender = threading.get_ident()
+            if self._midst:
+                return  # of this thread's own send, in a `__del__`: it goes next
+            self._midst = True
             try:
                 while self._outgoing:
                     self._send(*self._outgoing.popleft())
             finally:
-                self._sender = 0
+                self._midst = False
 
     def receive(self) -> tuple[tuple[Any, ...], int | None]:
         """The next message, and the descriptor that came with it, which is the caller's to close.
@@ -69,8 +69,11 @@ class Channel:
         try:
             sent = socket.send_fds(self._link, [head], fds)
             self._link.sendall(head[sent:] + data)
-        except OSError as error:
-            raise EOFError(str(error)) from None
+        except BaseException as error:
+            self.end()  # half a message, broken off by a signal's handler, would spoil what follows
+            if isinstance(error, OSError):
+                raise EOFError(str(error)) from None
+            raise
 
     def _exactly(self, size: int) -> bytearray:
         """Raises EOFError."""

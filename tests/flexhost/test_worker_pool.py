@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -26,6 +27,10 @@ from flexhost.registry import describe
 from flexhost.settings import Server
 from flexhost.worker import Worker
 from flexhost.worker_pool import WorkerPool
+
+
+class InterruptedByAlarm(Exception):
+    pass
 
 
 def call_of(made, **parameters):
@@ -86,6 +91,7 @@ def test_a_call_is_ended_that_was_cancelled_as_it_got_its_worker(pool, tmp_path,
 
 def test_a_stream_is_not_cut_by_the_cancel_of_the_call_before():
     ours, theirs = socket.socketpair()
+    ours.settimeout(LONG / 4)
     worker, host = Worker(Channel(theirs), setup_of()), Channel(ours)
     batches = [pa.record_batch({"n": [n]}) for n in range(3)]
     reader = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
@@ -111,3 +117,31 @@ def test_a_table_in_a_memory_file_keeps_no_descriptor():
 
     assert after == before
     assert all(one.equals(table) for one in mapped)
+
+
+def test_a_message_that_an_alarm_broke_off_is_the_last_one():
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(LONG / 4)
+    sender, receiver = Channel(ours), Channel(theirs)
+
+    def alarm(*_):
+        raise InterruptedByAlarm
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    main = threading.get_ident()
+
+    def alarm_in_midst():
+        theirs.recv(1, socket.MSG_PEEK)
+        signal.pthread_kill(main, signal.SIGALRM)
+
+    threading.Thread(target=alarm_in_midst).start()
+    with pytest.raises(InterruptedByAlarm):
+        sender.send("log", "x" * 10_000_000)  # more than waits in a socket
+    signal.signal(signal.SIGALRM, before)
+
+    with pytest.raises(EOFError):
+        sender.send("idle")
+    with pytest.raises(EOFError):
+        receiver.receive()
+    ours.close()
+    theirs.close()
