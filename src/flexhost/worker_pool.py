@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from flexhost.errors import Busy, Cancelled, ShuttingDown, StartError
 from flexhost.function import HealthMonitor, ModuleHealthStatus
-from flexhost.worker_process import LEAVE, Relay, Start, WorkerProcess
+from flexhost.worker_process import LEAVE, Relay, Start, Task, WorkerProcess
 
 _logger = logging.getLogger("flexhost")
 
@@ -133,12 +133,12 @@ class WorkerPool:
         with self._changed:
             self._changed.notify_all()
 
-    def lend(self, worker: WorkerProcess) -> None:
+    def lend(self, worker: WorkerProcess, task: Task) -> None:
         """It keeps its call for as long as the stream is read. Raises Busy."""
         with self._changed:
             if (open_ := len(self._streaming)) >= self._streams:
                 raise Busy(f"{open_} streams of processes are open", bound="process_streams")
-            if worker in self._all:
+            if worker in self._all and not task.over.is_set():  # or it may have another call
                 self._streaming.add(worker)
         self.fill()
 

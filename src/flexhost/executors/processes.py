@@ -89,7 +89,7 @@ class Remote:
         if kind != "stream":
             raise _failed(self._name, worker, kind, value)
         try:
-            self._pool.lend(worker)
+            self._pool.lend(worker, task)
         except Busy:
             worker.end(task)
             raise
