@@ -94,7 +94,7 @@ def test_two_gigabytes_arrive_without_as_much_memory_of_the_hosts_own(tmp_path):
 
 def test_nothing_is_left_over(tmp_path):
     log = tmp_path / "log"
-    with host_of(tmp_path, "task_result_ttl_sec = 0.2") as hosted:
+    with host_of(tmp_path, "task_result_ttl_sec = 1") as hosted:
         hosted.call("numbers", upto=500_000)
         settled = descriptors(hosted.pid)
         for n in range(30):
