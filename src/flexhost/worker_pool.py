@@ -192,7 +192,7 @@ class WorkerPool:
                 fields = {"pid": worker.pid, "call_id": worker.last_call}
                 _logger.error("a worker process %s", worker.obituary, extra={"fields": fields})
             self.fill()
-        elif self._start is not None and not self._closed:
+        elif worker.start is self._start and not self._closed:
             self._later(str(worker.failure or f"it {worker.obituary}"))
 
     def report(self, worker: WorkerProcess, name: str, status: str) -> None:

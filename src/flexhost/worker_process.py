@@ -166,8 +166,9 @@ class WorkerProcess:
 
     def _kill(self) -> None:
         """With what its functions have started, which is of its group."""
+        assert self._process.pid  # of 0 would be the host's own group
         with contextlib.suppress(OSError):  # nobody is left, or the group is not there yet
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._channel.end()
 
