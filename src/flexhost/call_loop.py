@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, TypeAlias
@@ -31,8 +32,7 @@ class CallLoop(LoopThread):
     room:      whether a table of so many bytes can be kept without writing files.
     ended:     called with each call that has ended, in any thread.
 
-    coming: calls that have not begun; whoever takes one out begins it.
-    calls:  those that have, with their tasks.
+    calls: those that have begun, and not ended, with their tasks.
     """
 
     def __init__(
@@ -47,30 +47,16 @@ class CallLoop(LoopThread):
         self._room = room
         self._ended = ended
         self._gives_back = False
-        self.coming: dict[Call, None] = {}
+        self._tasks: dict[asyncio.Task[None], Call] = {}  # those of streams, too
         self.calls: dict[Call, asyncio.Task[None]] = {}
         super().__init__(new_loop)
 
-    @property
-    def idle(self) -> bool:
-        return not (self.coming or self.calls or self.flows)
-
     def begin(self, call: Call) -> None:
-        """One that is in `coming`."""
         self.post(self._begin, call)
 
     def cancel(self, call: Call) -> None:
         if call in self.calls:  # or it will not begin: it has its outcome
             self.post(self._cancel, call)
-
-    def move(self, call: Call, other: CallLoop) -> None:
-        """Unless it has begun here."""
-        if call in self.coming:
-            other.coming[call] = None
-            if self.coming.pop(call, _NOT) is _NOT:  # meanwhile
-                del other.coming[call]
-            else:
-                other.begin(call)
 
     def give_back(self) -> None:
         """Its part of what memory was freed, once it is idle."""
@@ -79,10 +65,13 @@ class CallLoop(LoopThread):
 
     @property
     def blocked_by(self) -> Call | None:
-        """Whose code runs right now, as far as can be told."""
-        task = self.task
-        context = None if task is None else self.context_of(task)
-        return None if context is None else context.get(running)
+        """Whose code runs right now. Before Python 3.12 it is not known of tasks that functions
+        made."""
+        if (task := self.task) is None:
+            return None
+        if sys.version_info >= (3, 12):
+            return task.get_context().get(running)
+        return self._tasks.get(task)
 
     def stack_of(self, call: Call) -> str | None:
         """Where it waits, as text; None when it has ended. In the loop alone."""
@@ -93,56 +82,62 @@ class CallLoop(LoopThread):
 
     def _begin(self, call: Call) -> None:
         context = contextvars.Context()
-        task = self.start(self._run_call(call, context), context)
-        self.calls[call] = task  # before it is taken out there: it is always in one of them
-        if self.coming.pop(call, _NOT) is _NOT:  # another loop has it
-            del self.calls[call]
-            task.cancel()
+        task = asyncio.create_task(self._run_call(call, context), context=context)
+        self.calls[call] = task
+        self._tasks[task] = call
+        task.add_done_callback(self._tasks.pop)
 
     def _cancel(self, call: Call) -> None:
         if (task := self.calls.get(call)) is not None and call.started_at is not None:
             task.cancel()
 
     async def _run_call(self, call: Call, context: contextvars.Context) -> None:
-        steps, ends = call.steps(), True
+        flow = await self._outcome_of(call, context)
+        if flow is not None:
+            running.set(call)  # the steps to come are of it, too
+            del call  # its reader has it
+            await flow.go_on()
+
+    async def _outcome_of(self, call: Call, context: contextvars.Context) -> Flow | None:
+        """Run it. What goes on afterwards, if it is a stream."""
+        steps, ends, flow = call.steps(), True, None
         try:
             for returned in steps:
                 try:
-                    came = await self._came_of(returned, context)
+                    came, flow = await self._came_of(returned)
                 except BaseException as error:
                     _go_on(steps.throw, error)
                     continue
-                if ends := self._light(came):
+                if ends := flow is not None or self._light(came):
                     _go_on(steps.send, came)
                 else:
                     job = functools.partial(context.run, self._finish, call, steps, came)
-                    self.later(self._finishers.submit, job)  # the context is in use until then
-                    return
-                if isinstance(came, Steps):
-                    running.set(call)  # the steps to come are of it, too
+                    # when this step has ended: the context is in use until then
+                    asyncio.get_running_loop().call_soon(self._finishers.submit, job)
+                    return None
         finally:
             if ends:
                 self._end(call)
+        return flow
 
-    async def _came_of(self, returned: Any, context: contextvars.Context) -> Any:
+    async def _came_of(self, returned: Any) -> tuple[Any, Flow | None]:
         """Of a stream, with its first item taken: nobody who makes a reader of it has to wait."""
         if inspect.isawaitable(returned):
             returned = await returned
         if not isinstance(returned, AsyncIterator):
-            return returned
+            return returned, None
         before = dict(contextvars.copy_context())
         try:
             first = await anext(returned)
         except StopAsyncIteration:
-            return iter(())
+            return iter(()), None
         now = contextvars.copy_context().items()
         bound = {name: value for name, value in now if before.get(name, _NOT) is not value}
-        return Steps(Flow(self, returned, context, bound), returned, [first])
+        flow = Flow(self, returned, bound)
+        return Steps(flow, returned, [first]), flow
 
     def _light(self, came: Any) -> bool:
         """Whether the rest of the call takes no time to speak of."""
-        if isinstance(came, Steps):
-            return True
         if isinstance(came, (pa.Table, pa.RecordBatch)):
             return came.nbytes <= LARGE and self._room(came.nbytes)
         if not isinstance(came, (list, tuple)):
@@ -164,7 +159,7 @@ class CallLoop(LoopThread):
             self.post(self._give_back)
 
     def _give_back(self) -> None:
-        if self._gives_back and self.idle:
+        if self._gives_back and not (self.calls or self._tasks):
             self._gives_back = False
             memory.give_back()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import inspect
 import logging
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeAlias
 
@@ -29,7 +30,7 @@ class LoopThread:
 
     new_loop: asyncio's own when it is None.
 
-    flows:    streams that are open in it.
+    ending:   it was told to end.
     blocked:  it has not answered for LOOKS looks, each of which asks it.
     well:     it answers, and has done all that it was asked to before the last look.
     """
@@ -37,12 +38,11 @@ class LoopThread:
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         """Raises RuntimeError when no thread can be started."""
         self._loop = (new_loop or asyncio.new_event_loop)()
-        self.flows: set[Flow] = set()
+        self.ending = False
         self.blocked = False
         self._answered = True
         self._in_time = 0  # looks that found an answer, without a break
         self._unanswered = 0
-        self._contexts: dict[Any, contextvars.Context] = {}  # of tasks; only before Python 3.12
         self._thread = threading.Thread(target=self._run, name="event loop", daemon=True)
         try:
             self._thread.start()
@@ -57,26 +57,6 @@ class LoopThread:
         except RuntimeError:
             return False
         return True
-
-    def start(
-        self, what: Coroutine[Any, Any, Any], context: contextvars.Context
-    ) -> asyncio.Task[Any]:
-        """In the loop alone."""
-        task = self._loop.create_task(what, context=context)
-        if sys.version_info < (3, 12):
-            self._contexts[task] = context
-            task.add_done_callback(self._contexts.pop)
-        return task
-
-    def context_of(self, task: asyncio.Task[Any]) -> contextvars.Context | None:
-        """None when it cannot be told: before Python 3.12, of tasks that functions made."""
-        if sys.version_info < (3, 12):
-            return self._contexts.get(task)
-        return task.get_context()
-
-    def later(self, what: Callable[..., object], *arguments: Any) -> None:
-        """When what runs now has ended its step. In the loop alone."""
-        self._loop.call_soon(what, *arguments)
 
     def look(self) -> None:
         """To be called every so often, by one thread: what asks whether it is blocked."""
@@ -127,13 +107,13 @@ class LoopThread:
         self._loop.close()
 
     def _wind_up_soon(self) -> None:
+        self.ending = True
         self._winding_up = self._loop.create_task(self._wind_up())
 
     async def _wind_up(self) -> None:
         try:
             others = asyncio.all_tasks() - {self._winding_up}
             _cancel(others)
-            others |= {self.start(flow.end(), flow.context) for flow in self.flows}
             while others:
                 await asyncio.wait(others)
                 others = asyncio.all_tasks() - {self._winding_up}  # that those began
@@ -148,31 +128,24 @@ Values: TypeAlias = dict[contextvars.ContextVar[Any], Any]
 
 
 class Flow:
-    """A `coroutines.Driver`: an asynchronous iterator's steps as tasks of a loop that others share.
+    """A `coroutines.Driver`: all steps of an asynchronous iterator in one task, which waits between
+    them for its reader. So a timeout or a group of tasks around a `yield` is of that task.
 
-    context: that all of its steps run in. With the first, what the thread that asks has is set in
-             it, and over that what is `bound`.
+    bound: what the iterator has bound so far; what the reader's thread has bound is set beside it.
     """
 
     waits = False
 
-    def __init__(
-        self,
-        thread: LoopThread,
-        source: AsyncIterator[Any],
-        context: contextvars.Context,
-        bound: Values,
-    ) -> None:
-        """In the loop."""
+    def __init__(self, thread: LoopThread, source: AsyncIterator[Any], bound: Values) -> None:
+        """In the task that comes back with `go_on`."""
         self._thread = thread
         self._source = source
-        self.context = context
         self._bound: Values | None = bound
-        self._task: asyncio.Task[Any] | None = None
+        self._task = asyncio.current_task()
+        self._asked: asyncio.Queue[_Asked] = asyncio.Queue()
         self._step: Future[_Outcome] | None = None
         self._over = False
         self.cancelled = False
-        thread.flows.add(self)
 
     def run(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Raises ShuttingDown when the loop has ended."""
@@ -183,7 +156,7 @@ class Flow:
             told, self._bound = {**contextvars.copy_context(), **self._bound}, None
         if self.cancelled:  # before it could see the step
             came.cancel()
-        if not self._thread.post(self._begin, step, came, told):
+        if not self._thread.post(self._ask, (step, came, told)):
             raise _ended()
         value, error = came.result()
         self._step = None
@@ -198,50 +171,50 @@ class Flow:
         self.cancelled = True
         if (step := self._step) is not None:
             step.cancel()  # who waits for it goes on at once, even if the loop is blocked
-        self._thread.post(self._cancel)
+        self._thread.post(self._stop)
 
     def close(self, source: AsyncIterator[Any] | None = None) -> None:
-        self._thread.post(self._close)
+        self._thread.post(self._stop)
 
-    async def end(self) -> None:
-        """Cancel the step of now, wait for it, and close the iterator. In the loop."""
-        self._over = True
+    async def go_on(self) -> None:
+        """Take the steps that are asked for, until the end, and close the iterator."""
         try:
-            if self._step is not None:
-                _settle(self._step, (None, _ended()))
-            if (task := self._task) is not None:
-                _cancel([task])
-                await asyncio.wait([task])
+            await self._take_steps()
+        finally:
+            self._over = True
+            while not self._asked.empty():
+                _settle(self._asked.get_nowait()[1], (None, _ended()))
             if inspect.isasyncgen(self._source):
                 await self._source.aclose()
-        finally:
-            self._thread.flows.discard(self)
 
-    def _begin(
-        self,
-        step: Callable[[], Awaitable[Any]],
-        came: Future[_Outcome],
-        told: Values,
-    ) -> None:
-        for variable, value in told.items():
-            self.context.run(variable.set, value)
+    async def _take_steps(self) -> None:
+        ahead: _Outcome | None = None  # that nobody has asked for yet
+        while not (self._over or self._thread.ending):
+            try:
+                step, came, told = await self._asked.get()
+            except asyncio.CancelledError as error:
+                if self._over or self._thread.ending or not inspect.isasyncgen(self._source):
+                    raise
+                # by what is around its `yield`
+                ahead = await _outcome(functools.partial(self._source.athrow, error))
+                continue
+            for variable, value in told.items():
+                variable.set(value)
+            outcome, ahead = ahead or await _outcome(step), None
+            _settle(came, (None, _ended()) if self._thread.ending else outcome)
+            if outcome[1] is not None:
+                return
+
+    def _ask(self, asked: _Asked) -> None:
         if self._over:
-            _settle(came, (None, _ended()))
-        elif not came.cancelled():
-            self._task = self._thread.start(self._take(step, came), self.context)
+            _settle(asked[1], (None, _ended()))
+        else:
+            self._asked.put_nowait(asked)
 
-    async def _take(self, step: Callable[[], Awaitable[Any]], came: Future[_Outcome]) -> None:
-        outcome = await _outcome(step)
-        self._task = None
-        _settle(came, outcome)
-
-    def _cancel(self) -> None:
+    def _stop(self) -> None:
+        self._over = True
         if self._task is not None:
             _cancel([self._task])
-
-    def _close(self) -> None:
-        if self in self._thread.flows and not self._over:
-            self._ending = self._thread.start(self.end(), self.context)  # a loop keeps no task
 
 
 def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -252,6 +225,7 @@ def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
+_Asked: TypeAlias = tuple[Callable[[], Awaitable[Any]], Future[_Outcome], Values]
 
 
 async def _outcome(step: Callable[[], Awaitable[Any]]) -> _Outcome:

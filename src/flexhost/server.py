@@ -140,7 +140,7 @@ def _serve(
     )
     stopping.at_once = results.retained.close  # or files would stay until the next start
     resources = Resources()  # closed after everything that may use them
-    health = Health(lambda: executor.abandoned < wanted.max_abandoned)
+    health = Health(lambda: executor.abandoned < wanted.max_abandoned and not coroutines.blocked)
     pool = WorkerPool(
         workers,
         streams=wanted.process_streams,

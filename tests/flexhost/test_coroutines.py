@@ -19,7 +19,7 @@ from test_polling import poll
 
 from flexhost import CachePolicy, FlexFun, table_function
 from flexhost.call import State, running
-from flexhost.errors import Busy, Cancelled, TimedOut
+from flexhost.errors import Busy, Cancelled, FunctionFailed, TimedOut
 from flexhost.events import CallEnded, WorkerAbandoned
 from flexhost.retained import Retained
 from flexhost.spool import Spool
@@ -495,6 +495,63 @@ def test_an_error_before_the_first_batch_fails_the_call(served):
             client.info(command("breaks"))
 
 
+def test_a_timeout_around_a_yield_ends_the_step_that_it_waits_in(served):
+    @table_function(SCHEMA)
+    async def slow():
+        async with asyncio.timeout(0.1):
+            yield pa.record_batch({"n": [1] * 100_000})
+            await asyncio.Event().wait()
+
+    with served(slow) as client:
+        call = submit(client, "slow")
+        assert call.ended.wait(LONG)
+        with pytest.raises(FunctionFailed) as error:
+            list(client.host.read(call.id))
+
+    assert "TimeoutError" in str(error.value)
+
+
+def test_a_task_that_fails_beside_a_yield_ends_its_stream(served):
+    failed = threading.Event()
+
+    async def fails():
+        failed.set()
+        raise ValueError("beside it")
+
+    @table_function(SCHEMA)
+    async def grouped():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            yield pa.record_batch({"n": [1] * 100_000})
+            await asyncio.Event().wait()
+
+    with served(grouped) as client:
+        call = submit(client, "grouped")
+        assert failed.wait(LONG)  # while nobody reads
+        with pytest.raises(FunctionFailed, match="1 sub-exception"):
+            list(client.host.read(call.id))
+
+
+def test_all_of_a_stream_is_one_task(served):
+    tasks = []
+
+    @table_function(SCHEMA)
+    async def told():
+        try:
+            for _ in range(3):
+                tasks.append(asyncio.current_task())
+                yield pa.record_batch({"n": [1] * 100_000})
+        finally:
+            tasks.append(asyncio.current_task())
+
+    with served(told) as client:
+        assert client.call("told").num_rows == 300_000
+        client.flight.do_get(client.ticket("told")).cancel()
+        until(lambda: len(tasks) >= 6)
+
+    assert len(set(tasks)) == 2
+
+
 def test_a_stream_that_nobody_has_read_is_closed_when_the_host_ends(served):
     closed = []
 
@@ -541,9 +598,9 @@ def blocking(release):
     return blocks
 
 
-def test_a_blocked_loop_is_reported_and_others_go_on_in_another(served, gate):
+def test_a_blocked_loop_is_reported_and_others_go_on_in_it_afterwards(served, gate):
     release = threading.Event()
-    with served(blocking(release), waits(gate)) as client:
+    with served(blocking(release), waits(gate), quick) as client:
         there = submit(client, n=1)
         until(lambda: gate.waiting)
         blocked = submit(client, "blocks")
@@ -552,46 +609,14 @@ def test_a_blocked_loop_is_reported_and_others_go_on_in_another(served, gate):
         assert "release.wait(LONG)" in told.stack
         assert told.why == "an async function blocks the event loop"
         assert client.executor.abandoned == 1
+        waiting = submit(client, "quick")
+        assert not waiting.ended.wait(0.6)  # longer than two looks
 
-        other = submit(client, n=2)
-        until(lambda: len(gate.waiting) == 2)
-        gate.waiting[1][0].call_soon_threadsafe(gate.waiting[1][1].set_result, None)
-        (_, elsewhere) = ended(other)
         release.set()
+        assert ended(waiting) == [1, 2, 3]
         (own,) = ended(blocked)
-        assert elsewhere != own
-        until(lambda: client.executor.abandoned == 0)
-        assert gate.waiting[0][0] is not gate.waiting[1][0]
         gate.open()
-        assert ended(there) == [1, own]
-        again = submit(client, n=3)
-        until(lambda: len(gate.waiting) == 3)
-        gate.open()
-        assert ended(again) == [3, own]  # the first loop is in use again
-
-
-def test_a_call_that_came_before_the_loop_was_found_blocked_goes_on_too(served):
-    release = threading.Event()
-    with served(blocking(release), quick) as client:
-        blocked = submit(client, "blocks")
-        until(lambda: blocked.started_at)
-
-        assert client.call("quick").num_rows == 3
-        assert not blocked.ended.is_set()
-        release.set()
-        assert blocked.ended.wait(LONG)
-
-
-def test_without_a_loop_to_spare_calls_wait_until_the_blocked_one_answers(served):
-    release = threading.Event()
-    with served(blocking(release), quick, max_abandoned=0) as client:
-        submit(client, "blocks")
-        assert client.event(WorkerAbandoned).call.function.name == "blocks"
-        call = submit(client, "quick")
-        assert not call.ended.wait(0.6)  # longer than two looks
-        release.set()
-
-        assert ended(call) == [1, 2, 3]
+        assert ended(there) == [1, own]  # no other loop has taken its place
         until(lambda: client.executor.abandoned == 0)
 
 
@@ -604,7 +629,7 @@ def test_late_calls_in_a_blocked_loop_are_not_blamed(served, gate):
         submit(client, "blocks")
         told = client.event(WorkerAbandoned)
         assert told.call.function.name == "blocks"
-        until(lambda: client.executor.running == 0)  # their places are given away
+        assert client.host.wait(waiting, lambda: False, LONG)
         with pytest.raises(TimedOut):
             waiting.result()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
+import urllib.error
 import urllib.request
 
 import pytest
-from support import LONG, NUMBERS, Client, free_port, process
+from support import LONG, NUMBERS, Client, free_port, process, until
 from test_polling import poll
 
 ASYNC = """
-import asyncio, sys, threading
+import asyncio, os, sys, threading
 import pyarrow as pa
 from flexhost import FlexFun, table_function
 
@@ -22,7 +23,8 @@ async def which():
     return pa.table({"loop": [type(asyncio.get_running_loop()).__module__.partition(".")[0]]})
 
 def block():
-    threading.Event().wait()
+    while not os.path.exists("go"):
+        threading.Event().wait(0.01)
 
 @table_function(SCHEMA)
 async def blocks():
@@ -75,13 +77,27 @@ def test_uvloop_is_used_where_it_is_installed(tmp_path, there):
 
 
 def test_what_blocks_the_loop_is_logged_even_if_nobody_knows_whose_it_is(tmp_path):
-    with process(tmp_path, ASYNC) as host:
+    port = free_port()
+    settings = f"health_check_host = '127.0.0.1'\nhealth_check_port = {port}"
+    with process(tmp_path, ASYNC, settings) as host:
         client = Client(host.port())
         assert client.call("blocks").num_rows == 1
         line = host.line("an async function blocks the event loop")
 
         assert "in block" in line.string
-        assert client.call("which").num_rows == 1  # in another loop
+        assert live(port) == 500
+        (tmp_path / "go").touch()
+        assert client.call("which").num_rows == 1
+        until(lambda: live(port) == 204)
+
+
+def live(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/live", timeout=LONG) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_at_the_end_a_task_is_cancelled_and_its_finally_has_its_time(tmp_path):

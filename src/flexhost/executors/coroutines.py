@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -33,10 +33,10 @@ class Coroutines:
     """At most `tasks` calls at once, `waiting` more in the queue. `asyncio` is loaded, and the loop
     started, with `start` or the first call.
 
-    A loop that is blocked is reported, and calls begin in another one until it answers again.
+    A loop that is blocked is reported, and goes on when what blocks it lets go: another one in its
+    place would share what functions share, such as clients, which belong to one loop.
 
-    max_abandoned: calls that go on past their deadline whose places are given away, and loops that
-                   stand in for others.
+    max_abandoned: calls that go on past their deadline whose places are given away.
     room:          whether a table of so many bytes can be kept without writing files.
     new_loop:      makes a loop; asyncio's own when it is None.
     """
@@ -59,8 +59,8 @@ class Coroutines:
         self._finishers = Closers(FINISHERS, "finisher")
         self._stuck: set[Call] = set()
         self._watcher: Ticker | None = None
-        self._loops: list[CallLoop] = []  # those after the first stand in for it
-        self._lock = threading.Lock()  # of that list, and of who may begin where
+        self._loop: CallLoop | None = None
+        self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:
@@ -75,21 +75,30 @@ class Coroutines:
         return self._queue.running
 
     @property
+    def blocked(self) -> bool:
+        """Whether the loop does not answer."""
+        return self._loop is not None and self._loop.blocked
+
+    @property
     def abandoned(self) -> int:
-        """Loops that are blocked, and calls that go on past their deadline in others."""
-        return len(self._stuck) + sum(loop.blocked for loop in self._loops)
+        """Calls that go on past their deadline, and a loop that is blocked."""
+        return len(self._stuck) + self.blocked
 
     def refusal(self) -> Busy | None:
         """Why one more call would be refused, if it came now; None when it would not."""
         return self._queue.refusal(time.monotonic())
 
     def start(self) -> None:
-        """Have a loop. Raises RuntimeError."""
+        """Have a loop, and who looks after it. Raises RuntimeError."""
         with self._lock:
-            if not self._loops:
-                self._loops = [self._another()]
+            if self._loop is None:
+                from flexhost.call_loop import CallLoop  # 40 ms where nothing is async
+
+                self._loop = CallLoop(self._new_loop, self._finishers, self._room, self._ended)
             if self._watcher is None:
-                self._watcher = Ticker("loop watcher", LOOK, self._look)
+                self._watcher = Ticker(
+                    "loop watcher", LOOK, functools.partial(self._look, self._loop)
+                )
 
     def submit(self, call: Call) -> None:
         """Raises Busy."""
@@ -111,8 +120,8 @@ class Coroutines:
         if self._queue.discard(call):
             return
         cancel = call.take_cancel()  # before the task can end, and its object with it
-        for loop in self._loops:
-            loop.cancel(call)
+        if self._loop is not None:
+            self._loop.cancel(call)
         # not for nothing: thousands may be cancelled at once
         if cancel is not None and getattr(cancel, "__func__", None) is not FlexFun.cancel:
             threading.Thread(target=call.ask, args=[cancel], name="cancel", daemon=True).start()
@@ -120,21 +129,18 @@ class Coroutines:
     def abandon(self, call: Call) -> None:
         """The call goes on although it was cancelled: tell where, and give its place away. Where
         the loop is blocked it cannot know, and what blocks is told of already."""
-        loop = next((one for one in self._loops if call in one.calls), None)
-        if loop is None or call in self._stuck or call.returned:
+        loop = self._loop
+        if loop is None or not loop.well or call in self._stuck or call.returned:
             return
-        if loop.well:
-            replaced = len(self._stuck) < self._max_abandoned
-            self._stuck.add(call)
-            loop.post(self._tell_stuck, loop, call)
-            if not replaced:
-                return
-        if self._queue.give_up(call):
+        replaced = len(self._stuck) < self._max_abandoned
+        self._stuck.add(call)
+        loop.post(self._tell_stuck, loop, call)
+        if replaced and self._queue.give_up(call):
             self._fill()
 
     def give_back(self) -> None:
-        for loop in self._loops:
-            loop.give_back()
+        if self._loop is not None:
+            self._loop.give_back()
 
     def close(self) -> None:
         """Cancel what is there, streams too, and give it a while to end."""
@@ -142,63 +148,26 @@ class Coroutines:
         self._finishers.close()
         if self._watcher is not None:
             self._watcher.close()
-        until = time.monotonic() + END
-        for loop in self._loops:
-            loop.close()
-        for loop in self._loops:
-            loop.join(max(0.0, until - time.monotonic()))
+        if self._loop is not None:
+            self._loop.close()
+            self._loop.join(END)
 
     def _fill(self) -> None:
         """A place is free: begin the next call, if there is one."""
-        if (call := self._queue.take_now()) is None:
-            return
-        with self._lock:
-            loop = self._free()
-            loop.coming[call] = None  # from now on it is not ended
-        loop.begin(call)
-
-    def _free(self) -> CallLoop:
-        """Where calls begin."""
-        return next((loop for loop in self._loops if not loop.blocked), self._loops[-1])
+        if (call := self._queue.take_now()) is not None and self._loop is not None:
+            self._loop.begin(call)
 
     def _ended(self, call: Call) -> None:
         self._stuck.discard(call)
         if self._queue.done(call):
             self._fill()
 
-    def _another(self) -> CallLoop:
-        """Raises RuntimeError."""
-        from flexhost.call_loop import CallLoop  # 40 ms of start-up where nothing is async
-
-        return CallLoop(self._new_loop, self._finishers, self._room, self._ended)
-
-    def _look(self) -> None:
-        for loop in self._loops:
-            before = loop.blocked
-            loop.look()
-            if loop.blocked and not before:
-                why = "an async function blocks the event loop"
-                self._emit(WorkerAbandoned(loop.blocked_by, loop.stack, why))
-        with self._lock:
-            over = self._stand_in()
-        for loop in over:
-            loop.close()
-
-    def _stand_in(self) -> list[CallLoop]:
-        """Begin elsewhere what blocked loops have not begun. Loops that nobody needs any more."""
-        if all(loop.blocked for loop in self._loops) and len(self._loops) <= self._max_abandoned:
-            with contextlib.suppress(RuntimeError):  # no thread to spare: the next look tries again
-                self._loops = [*self._loops, self._another()]
-        free = self._free()
-        if free.blocked:
-            return []
-        for loop in self._loops:
-            for call in list(loop.coming) if loop.blocked else ():
-                loop.move(call, free)
-        needed = [self._loops[0], free]
-        over = [one for one in self._loops if one.idle and not one.blocked and one not in needed]
-        self._loops = [one for one in self._loops if one not in over]
-        return over
+    def _look(self, loop: CallLoop) -> None:
+        before = loop.blocked
+        loop.look()
+        if loop.blocked and not before:
+            why = "an async function blocks the event loop"
+            self._emit(WorkerAbandoned(loop.blocked_by, loop.stack, why))
 
     def _tell_stuck(self, loop: CallLoop, call: Call) -> None:
         """In the loop: nothing moves meanwhile."""
