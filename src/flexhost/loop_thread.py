@@ -184,8 +184,14 @@ class Flow:
             self._over = True
             while not self._asked.empty():
                 _settle(self._asked.get_nowait()[1], (None, _ended()))
-            if inspect.isasyncgen(self._source):
+            await self._close_source()
+
+    async def _close_source(self) -> None:
+        if inspect.isasyncgen(self._source):
+            try:
                 await self._source.aclose()
+            except Exception:
+                _logger.exception("an async generator failed when it was closed")
 
     async def _take_steps(self) -> None:
         ahead: _Outcome | None = None  # that nobody has asked for yet
@@ -204,6 +210,7 @@ class Flow:
             _settle(came, (None, _ended()) if self._thread.ending else outcome)
             if outcome[1] is not None:
                 return
+            del step, came, outcome  # or what was given would live until the next one is asked for
 
     def _ask(self, asked: _Asked) -> None:
         if self._over:
@@ -212,9 +219,9 @@ class Flow:
             self._asked.put_nowait(asked)
 
     def _stop(self) -> None:
-        self._over = True
-        if self._task is not None:
-            _cancel([self._task])
+        if not self._over and self._task is not None:  # once: the second would meet a `finally`
+            self._over = True
+            self._task.cancel()
 
 
 def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -19,8 +19,10 @@ from test_polling import poll
 
 from flexhost import CachePolicy, FlexFun, table_function
 from flexhost.call import State, running
+from flexhost.coroutines import Steps
 from flexhost.errors import Busy, Cancelled, FunctionFailed, TimedOut
 from flexhost.events import CallEnded, WorkerAbandoned
+from flexhost.loop_thread import Flow, LoopThread
 from flexhost.retained import Retained
 from flexhost.spool import Spool
 
@@ -550,6 +552,54 @@ def test_all_of_a_stream_is_one_task(served):
         until(lambda: len(tasks) >= 6)
 
     assert len(set(tasks)) == 2
+
+
+def test_what_a_generator_raises_when_it_is_closed_is_logged_with_its_call(served, caplog):
+    @table_function(SCHEMA)
+    async def fails():
+        try:
+            yield TABLE
+        finally:
+            raise ValueError("when closed")
+
+    told = []
+    caplog.handler.addFilter(lambda record: told.append(running.get()) or True)
+    with served(fails) as client:
+        client.ticket("fails")
+
+    [record] = [one for one in caplog.records if one.exc_info]
+    assert "when it was closed" in record.message
+    assert [call.function.name for call in told] == ["fails"]
+
+
+def test_what_a_stream_has_given_is_not_kept_until_it_is_asked_for_more():
+    class Item:
+        pass
+
+    given, flows, tasks = [], [], []
+
+    def item():
+        made = Item()
+        given.append(weakref.ref(made))
+        return made
+
+    async def items():
+        while True:
+            yield item()
+
+    async def begun(source):
+        flows.append(Flow(loop, source, {}))
+        await flows[0].go_on()
+
+    loop, source = LoopThread(), items()
+    loop.post(lambda: tasks.append(asyncio.ensure_future(begun(source))))
+    until(lambda: flows)
+    steps = Steps(flows[0], source)
+    next(steps)
+    until(lambda: given[0]() is None)
+    assert len(given) == 1
+    loop.close()
+    assert loop.join(LONG)
 
 
 def test_a_stream_that_nobody_has_read_is_closed_when_the_host_ends(served):
