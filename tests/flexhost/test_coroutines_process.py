@@ -111,6 +111,31 @@ def test_at_the_end_a_task_is_cancelled_and_its_finally_has_its_time(tmp_path):
     assert "its finally ran" in log
 
 
+def test_a_task_that_a_call_left_goes_on_until_the_host_ends(tmp_path):
+    left = (
+        "async def goes_on():\n"
+        "    try:\n"
+        "        await asyncio.sleep(0.01)\n"
+        "        print('goes on')\n"
+        "        await asyncio.sleep(1000)\n"
+        "    finally:\n"
+        "        print('its finally ran', file=sys.__stderr__, flush=True)\n"
+        "@table_function(SCHEMA)\n"
+        "async def leaves():\n"
+        "    asyncio.get_running_loop().left = asyncio.create_task(goes_on())\n"
+        "    return [{'n': 1}]\n"
+    )
+    (tmp_path / "uvloop.py").write_text("raise ImportError('not installed')")
+    with process(tmp_path, ASYNC + left, "drain_sec = 0.2") as host:
+        Client(host.port()).call("leaves")
+        assert '"call_id":' in host.line("goes on").string
+        host.process.send_signal(signal.SIGTERM)
+        status, log = host.ended()
+
+    assert status == 0
+    assert "its finally ran" in log
+
+
 def test_a_finally_that_does_not_end_cannot_hold_the_process(tmp_path):
     with process(tmp_path, ASYNC, "drain_sec = 0.2") as host:
         poll(Client(host.port()), b'{"functionName": "waits", "parameters": {"end": 1000}}')
