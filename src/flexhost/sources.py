@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flexhost.databases import Database, DuckDb, Postgres
+from flexhost.literals import is_text, plain
 from flexhost.pushdown import Filters
 from flexhost.pushdown_arrow import viewless
 from flexhost.sql_templates import Template
@@ -33,7 +34,8 @@ _BATCH, _BATCHES_AHEAD, _FILES_AHEAD = 65_536, 2, 1
 class ParquetTable:
     """A Parquet file, a folder of them or a glob, looked for at each read.
 
-    Folders named `key=value` are columns. The first file says which columns there are.
+    Folders named `key=value` are columns, of the type that the function declares. The first file
+    says which other columns there are.
     """
 
     path: str | Path
@@ -57,7 +59,7 @@ class ParquetTable:
 
         Raises FileNotFoundError, and LookupError when a filter is about a column that is not there.
         """
-        data = self._dataset()
+        data = self._dataset(filters.schema)
         if missing := [name for name in filters.columns if name not in data.schema.names]:
             raise LookupError(f"{self!r} has no column {missing[0]!r}, which a filter is about")
         wanted = [name for name in columns or filters.schema.names if name in data.schema.names]
@@ -76,10 +78,20 @@ class ParquetTable:
                 if batch.num_rows:
                     yield batch
 
-    def _dataset(self) -> ds.Dataset:
+    def _dataset(self, declared: pa.Schema | None = None) -> ds.Dataset:
+        """declared: types of folders' columns, which Arrow else takes for int32 or text."""
         import pyarrow.dataset as ds  # heavy: a start can do without it
 
-        found = ds.dataset(self._files(), format="parquet", partitioning="hive")
+        files = self._files()
+        found = ds.dataset(files, format="parquet", partitioning="hive")
+        keys = {
+            part.partition("=")[0] for name in files for part in Path(name).parts if "=" in part
+        }
+        guessed = pa.schema(field for field in found.schema if field.name in keys)
+        wanted = guessed if declared is None else _declared(guessed, declared)
+        if wanted != guessed:  # or 007 became 7
+            folders = ds.partitioning(wanted, flavor="hive")
+            found = ds.dataset(files, format="parquet", partitioning=folders)
         # Arrow filters no views
         ordinary = viewless(found.schema.empty_table()).schema
         return found if found.schema == ordinary else found.replace_schema(ordinary)
@@ -95,6 +107,18 @@ class ParquetTable:
         if not files:
             raise FileNotFoundError(f"{self!r}: no such Parquet file is there")
         return files
+
+
+def _declared(guessed: pa.Schema, declared: pa.Schema) -> pa.Schema:
+    """These fields with the types that are declared, where a folder's name can be read as such."""
+    types = {field.name: plain(field.type) for field in declared}
+    readable = {name: type_ for name, type_ in types.items() if _is_in_names(type_)}
+    return pa.schema(one.with_type(readable.get(one.name, one.type)) for one in guessed)
+
+
+def _is_in_names(type_: pa.DataType) -> bool:
+    """Arrow reads no decimals and no nested values from the name of a folder."""
+    return is_text(type_) or (pa.types.is_primitive(type_) and not pa.types.is_decimal(type_))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from test_pushdown_renderings import POSTGRES, storable
 from flexhost import FlexFun, table_function
 from flexhost.pushdown import Filters
 from flexhost.sources import DuckDb, ParquetTable, Postgres, SqlQuery
+from flexhost.testing import run
 
 SHOPS = pa.table({"city": ["Brno", "Praha", "Brno"], "people": [1, 2, 3], "year": [1, 1, 2]})
 ENDLESS = pa.schema([("n", pa.int64())])
@@ -101,6 +102,29 @@ def test_columns_of_other_types_than_declared_are_filtered_as_declared(tmp_path)
     rows = pa.Table.from_batches(ParquetTable(tmp_path).read(made)).to_pylist()
 
     assert rows == [{"people": 1, "city": "Brno"}]
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        (pa.string(), "007"),
+        (pa.date32(), "2026-01-31"),
+        (pa.bool_(), "true"),
+        (pa.int64(), str(2**40)),
+    ],
+)
+def test_the_name_of_a_folder_is_read_as_the_declared_type(type_, value, tmp_path):
+    for name in (value, "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / f"key={name}").mkdir()
+        pq.write_table(pa.table({"n": [1]}), tmp_path / f"key={name}" / "rows.parquet")
+
+    @table_function(pa.schema([("key", type_)]))
+    def keys(filters, columns):
+        return ParquetTable(tmp_path).read(filters, columns)
+
+    [expected] = pa.array([value]).cast(type_).to_pylist()
+    assert set(run(keys)["key"].to_pylist()) == {expected, None}
+    assert run(keys, parameters(only("key", value)))["key"].to_pylist() == [expected]
 
 
 def test_a_filter_of_a_column_that_the_files_lack_is_an_error(tmp_path):
