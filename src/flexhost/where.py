@@ -4,7 +4,7 @@ a BI backend sends them."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -28,7 +28,8 @@ _CONDITION = re.compile(
     \s* (?P<rest> .*? ) \s*""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_VALUE = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"][^,]*?))\s*(?:,|\Z)""")
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
+_VALUE = re.compile(rf"""\s*(?:({_QUOTED})|([^,'"][^,]*?))\s*(?:,|\Z)""")
 _EQUAL = {"=": False, "==": False, "is": False, "!=": True, "<>": True, "is not": True}
 _MATCHES = {"contains": "CONTAINS", "starts with": "STARTS_WITH", "ends with": "ENDS_WITH"}
 
@@ -55,9 +56,21 @@ def _filter(text: str, schema: pa.Schema, labels: Mapping[str, str]) -> Filter:
         )
     operator = " ".join(found["operator"].lower().split())
     identifier, kind = _column(found["column"].strip('"'), schema, labels)
+    _refuse_joined(text, found["rest"], {*schema.names, *labels})
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return _of_dates(text, identifier, operator, found["rest"])
     return _of_members(text, identifier, operator, found["rest"])
+
+
+def _refuse_joined(text: str, rest: str, names: Set[str]) -> None:
+    """A second condition in the value of the first, which no row would have."""
+    for joint in re.finditer(r"\s(?:and|or)\s+(?=(.*))", re.sub(_QUOTED, "''", rest), re.I | re.S):
+        more = _CONDITION.fullmatch(joint[1])
+        if more is not None and more["column"].strip('"') in names:
+            raise SettingsError(
+                f"--where {text!r}: one condition at a time, give --where again for the next; all "
+                "of them must hold. If all that is a value, put it in quotes"
+            )
 
 
 def _column(name: str, schema: pa.Schema, labels: Mapping[str, str]) -> tuple[str, pa.DataType]:
@@ -113,18 +126,22 @@ def _values(text: str, rest: str) -> list[str | None]:
 
 
 def _value(text: str, rest: str) -> str | None:
-    quoted = len(rest) > 1 and rest[0] == rest[-1] and rest[0] in "'\""
     if not rest:
         raise SettingsError(f"--where {text!r}: there is no value")
-    if quoted:
-        return rest[1:-1]
-    return None if rest.lower() == "null" else rest
+    return _plain(rest) if re.fullmatch(_QUOTED, rest) else _bare(rest)
 
 
 def _text(found: re.Match[str]) -> str | None:
-    if (bare := found[3]) is not None:
-        return None if bare.lower() == "null" else bare
-    return found[1] if found[1] is not None else found[2]
+    return _bare(found[2]) if found[1] is None else _plain(found[1])
+
+
+def _bare(text: str) -> str | None:
+    return None if text.lower() == "null" else text
+
+
+def _plain(quoted: str) -> str:
+    """As in SQL, the quote itself is written twice."""
+    return quoted[1:-1].replace(quoted[0] * 2, quoted[0])
 
 
 def _of_dates(text: str, identifier: str, operator: str, rest: str) -> Filter:

@@ -39,6 +39,10 @@ def contains(literal, match_type="CONTAINS", *, negate=False):
         ("region is NULL", only("region", None)),
         ("region is not null", but("region", None)),
         ("region = 'null'", only("region", "null")),
+        ("region = 'd''Or'", only("region", "d'Or")),
+        ("region in ('d''Or', d'Or)", only("region", "d'Or", "d'Or")),
+        ("region = Research and Development", only("region", "Research and Development")),
+        ("region = 'A and year = 2026'", only("region", "A and year = 2026")),
         ('region = ""', only("region", "")),
         ("region in (EU, US)", only("region", "EU", "US")),
         ("region IN('a, b', \"c\",null, d e )", only("region", "a, b", "c", None, "d e")),
@@ -120,6 +124,10 @@ def test_a_label_is_called_by_its_identifier_or_its_column():
         ("region in EU", "expected values in parentheses"),
         ("region in ()", "there is no value"),
         ("region in (a,,b)", "cannot read the values from ',b' on"),
+        ("region = EU and year = 2026", "one condition at a time, give --where again"),
+        ("region = 'EU' OR region = 'US'", "one condition at a time"),
+        ("region in (EU) and year in (2026)", "one condition at a time"),
+        ("day >= 2026-01-01 and day < 2026-02-01", "one condition at a time"),
     ],
 )
 def test_what_no_backend_sends_is_refused_with_the_reason(said, told):
