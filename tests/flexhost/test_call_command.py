@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -303,6 +304,24 @@ def test_an_interrupted_call_is_cancelled_on_its_host(shell):
 
     assert process.returncode == 130
     assert err.decode() == "flexhost: cancelled\n"
+
+
+def test_a_call_that_is_interrupted_before_it_begins_leaves_no_file(shell, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"grpc+tls://127.0.0.1:{silent.getsockname()[1]}"
+        folder = tmp_path / "written"
+        folder.mkdir()
+        arguments = ["call", "cities", "--host", url, "-o", str(folder / "cities.csv")]
+        with shell.start(*arguments) as process:
+            silent.settimeout(LONG)
+            silent.accept()[0].close()  # it looks whether somebody listens
+            with silent.accept()[0] as greeted:
+                greeted.recv(1)
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=LONG)
+
+    assert process.returncode == 130
+    assert list(folder.iterdir()) == []
 
 
 def test_an_interrupted_read_is_given_up(shell, where):

@@ -83,8 +83,8 @@ def _call(options: argparse.Namespace) -> int:
     from flexhost.progress import Progress
 
     logs.configure(readable=True)
+    host = host_of(options)  # before a file is begun: a signal leaves at once till here
     with Output(options.output, options.file, _rows(options.rows)) as output:
-        host = host_of(options)
         with Progress(live=output.live) as progress:
 
             def cancel() -> None:
