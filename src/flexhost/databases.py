@@ -102,14 +102,16 @@ class Postgres:
                     else:
                         connection.cancel()
 
-            with statement(interrupt) as stated:
-                try:
+            stated = None
+            try:
+                with statement(interrupt) as stated:
                     for rows in _fetched(connection, bound):
                         yield table_of(rows, schema, name)
                         stated.check()
-                finally:
-                    if stated.stopped:  # an interrupt may still be on its way: not for the next
-                        connection.close()
+            finally:
+                # an interrupt may still be on its way, or none was taken up: not for the next
+                if stated is None or stated.stopped:
+                    connection.close()
 
     def _connection(self) -> AbstractContextManager[Any]:
         psycopg = _psycopg()

@@ -344,23 +344,28 @@ def test_a_statement_ends_when_its_stream_was_closed_by_the_function(database):
     assert idle()
 
 
-def test_a_stopped_statement_costs_a_pool_its_connection(url):
-    lent = []
+@pytest.mark.parametrize("when", ["while it runs", "before it begins"])
+def test_a_stopped_statement_costs_a_pool_its_connection(url, when):
+    late, given_back = threading.Event(), []
 
     @contextmanager
     def pool():
         with psycopg.connect(url) as connection:
-            lent.append(connection)
-            yield connection
-            lent.append(connection.closed)
+            if when == "before it begins":
+                assert late.wait(LONG)
+            try:
+                yield connection
+            finally:
+                given_back.append(connection.closed)
 
     function, _, over = endless(running_statement(Postgres(pool)))
     with serving(function, deadline=0.5) as client:
         with pytest.raises(fl.FlightTimedOutError):
             client.call()
+        late.set()
         assert over.wait(LONG)
 
-    assert lent[0].closed
+    assert given_back == [True]
 
 
 def test_nothing_can_be_written_through_a_query(url):
