@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,7 +40,7 @@ def _whole(text: str) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise SettingsError(f"--parameters: cannot read {text[1:]}: {error}") from None
     try:
-        made = json.loads(text, parse_constant=_refuse)
+        made = json.loads(text, parse_constant=_refuse, parse_float=_number)
     except ValueError as error:
         raise SettingsError(f"--parameters is no JSON: {error}") from None
     if not isinstance(made, dict):
@@ -50,12 +51,17 @@ def _whole(text: str) -> dict[str, Any]:
 def _value(text: str, kinds: set[str] | None) -> Any:
     """kinds: of JSON that may stand here; None for any."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_number)
     except ValueError:
         return text
     if kinds and "string" in kinds and not _KINDS[type(value)] & kinds:
         return text
     return value
+
+
+def _number(text: str) -> float:
+    """Raises ValueError for one that is too large for it, which is no JSON as infinity."""
+    return value if math.isfinite(value := float(text)) else _refuse(text)
 
 
 def _refuse(constant: str) -> NoReturn:

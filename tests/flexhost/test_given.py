@@ -48,6 +48,7 @@ SCHEMA = Parameters(Typed, "here").schema
         ("x=a=b", "a=b"),
         ("x=", ""),
         ("x=NaN", "NaN"),
+        ("x=1e400", "1e400"),
         ("x=1,2", "1,2"),
     ],
 )
