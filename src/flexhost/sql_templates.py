@@ -12,9 +12,10 @@ from flexhost.pushdown_sql import Style
 
 # Text in quotes and comments are parts of their own: nothing in them is a placeholder.
 _PARTS = re.compile(
-    r"""(?P<quoted> '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+    r"""(?P<quoted> (?<!\w)[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+                  | (?<!\w)\$(?P<tag>\w*)\$.*?\$(?P=tag)\$
                   | --[^\n]* | /\*.*?\*/)
-      | \$(?P<name>[A-Za-z_]\w*)
+      | (?<!\w)\$(?P<name>[A-Za-z_]\w*)
       | \{\s*(?P<placeholder>[A-Za-z_]\w*)\s*\}
       | (?P<end>;)""",
     re.VERBOSE | re.DOTALL,
@@ -71,7 +72,7 @@ class Template:
 
     def _check(self, part: re.Match[str]) -> None:
         if quoted := part["quoted"]:
-            if quoted.startswith("'") and (found := _IN_QUOTES.search(quoted)):
+            if quoted.lstrip("eE").startswith("'") and (found := _IN_QUOTES.search(quoted)):
                 raise ValueError(
                     f"the query has {found[0]} in quotes, where nothing is put in: values are "
                     "bound, write $name without quotes"

@@ -60,12 +60,21 @@ def test_nothing_in_quotes_or_comments_is_a_parameter():
     assert Template(text).names == ()
 
 
+def test_a_quote_behind_a_backslash_ends_no_text_that_has_escapes():
+    assert Template(r"SELECT E'it\'s $a; \\' AS n, 'c:\' AS m WHERE $b = 1").names == ("b",)
+
+
+def test_a_dollar_within_a_name_is_part_of_the_name():
+    assert Template("SELECT sys$today, a$b$ FROM t$b$c WHERE n=$low").names == ("low",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("SELECT {region} FROM t", "has {region}, the only placeholder is {filters}"),
         ("SELECT 1 WHERE { Filters }", "has { Filters }"),
         ("SELECT 1 WHERE r = '{region}'", "has {region} in quotes"),
+        ("SELECT 1 WHERE r = E'{region}'", "has {region} in quotes"),
         ("SELECT 1; DROP TABLE t", "has a ; in it"),
         ("SELECT $flexhost_0", "names with flexhost_ are taken"),
         (" ; ", "is empty"),
