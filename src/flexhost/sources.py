@@ -100,13 +100,21 @@ class ParquetTable:
         path = os.fspath(self.path)
         if Path(path).is_file():
             return [path]
-        pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if Path(path).is_dir() else path
+        folder = Path(path).is_dir()
+        pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else path
         # no Path.glob: that takes no absolute pattern
         found = glob.iglob(pattern, recursive=True)  # noqa: PTH207
         files = sorted(name for name in found if Path(name).is_file())
+        if folder:
+            files = [name for name in files if not _is_aside(Path(name).relative_to(path))]
         if not files:
             raise FileNotFoundError(f"{self!r}: no such Parquet file is there")
         return files
+
+
+def _is_aside(file: Path) -> bool:
+    """What Spark and its like have not finished yet: `_temporary/0/part-0.parquet`."""
+    return any(part.startswith("_") and "=" not in part for part in file.parts)
 
 
 def _declared(guessed: pa.Schema, declared: pa.Schema) -> pa.Schema:

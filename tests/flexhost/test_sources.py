@@ -93,6 +93,14 @@ def test_files_that_come_later_are_seen_and_none_at_all_is_an_error(tmp_path):
     assert (first, pa.Table.from_batches(table.read(filters)).num_rows) == (3, 6)
 
 
+def test_files_that_are_not_finished_are_no_rows_yet(folder):
+    (folder / "_temporary" / "0").mkdir(parents=True)
+    pq.write_table(SHOPS, folder / "_temporary" / "0" / "part.parquet")
+    filters = Filters(pa.schema([("city", pa.string())]))
+
+    assert sum(batch.num_rows for batch in ParquetTable(folder).read(filters)) == 3
+
+
 def test_columns_of_other_types_than_declared_are_filtered_as_declared(tmp_path):
     pq.write_table(SHOPS, tmp_path / "a.parquet")
     declared = pa.schema([("people", pa.decimal128(12, 2)), ("city", pa.large_string())])
