@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-host test-bounds reference check mypy format-fix fix-staged bench bench-results bench-parameters fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-host test-bounds reference check mypy format-fix fix-staged bench bench-full bench-results bench-parameters fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ fix-staged: .venv/dev ## the same for the staged files, staged again
 	  $(BIN)/ruff check --fix "$$file" && $(BIN)/ruff format "$$file" && git add "$$file"; \
 	done
 
-bench: .venv/dev ## the first measurements, about a minute
-	$(BIN)/python bench/small_calls.py
+bench: .venv/dev .venv-reference/made ## the host, bare pyarrow and the reference in turns; some minutes
+	$(BIN)/python bench/comparison.py $(BENCH)
+
+bench-full: .venv/dev .venv-reference/made ## the same with nine rounds of each
+	$(BIN)/python bench/comparison.py --full $(BENCH)
 
 bench-results: .venv/dev ## results past the budget, many small ones, equal calls; two minutes
 	$(BIN)/python bench/results.py
