@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flexhost import batches
+from flexhost import compute as pc
 from flexhost.errors import FunctionFailed
 
 
@@ -52,22 +52,39 @@ class Stream:
         self._function = function
         self._reader: Reader | None = reader
         self._reading = threading.Lock()
+        # whether a batch with the fitted schema is as it should be
+        self._as_it_is = narrow is None and not any(map(_has_required, self._fitted))
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self
 
     def __next__(self) -> pa.Table:
         """The next table with rows. Raises what the function raises, and FunctionFailed."""
+        found = self._next()
+        return pa.Table.from_batches([found]) if isinstance(found, pa.RecordBatch) else found
+
+    def batches(self) -> Iterator[pa.Table | pa.RecordBatch]:
+        """The same, batches as they came where they are as they should be."""
+        while True:
+            try:
+                yield self._next()
+            except StopIteration:
+                return
+
+    def _next(self) -> pa.Table | pa.RecordBatch:
         with self._reading:
             while (reader := self._reader) is not None:
                 batch = reader.read_next_batch()  # StopIteration at the end
-                if batch.num_rows:
-                    table = pa.Table.from_batches([batch])
-                    table = _fit_table(table, self._fitted, self._function)
-                    if self._narrow is None:
-                        return table
-                    if (table := self._narrow(table)).num_rows:
-                        return table
+                if not batch.num_rows:
+                    continue
+                if self._as_it_is and batch.schema.equals(self._fitted, check_metadata=True):
+                    return batch
+                table = pa.Table.from_batches([batch])
+                table = _fit_table(table, self._fitted, self._function)
+                if self._narrow is None:
+                    return table
+                if (table := self._narrow(table)).num_rows:
+                    return table
         raise StopIteration
 
     def close(self) -> None:
@@ -108,21 +125,26 @@ def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:
     if not schema.names:
         rows = table.select([])  # as many, which a change of metadata would lose
         return rows.replace_schema_metadata(schema.metadata) if schema.metadata else rows
-    if table.schema.equals(schema):
-        columns = table.columns
+    if table.schema.equals(schema, check_metadata=True):
+        fitted = table
     else:
-        _check_columns(table.schema, schema, function)
-        columns = [_fit_column(table.column(f.name), f, function) for f in schema]
-    fitted = pa.Table.from_arrays(columns, schema=schema)
-    for column, declared in zip(fitted.columns, schema, strict=True):
+        if table.schema.equals(schema):
+            columns = table.columns
+        else:
+            _check_columns(table.schema, schema, function)
+            columns = [_fit_column(table.column(f.name), f, function) for f in schema]
+        fitted = pa.Table.from_arrays(columns, schema=schema)
+    for number, declared in enumerate(schema):
         if _has_required(declared):
-            for chunk in column.chunks:
+            for chunk in fitted.column(number).chunks:
                 _check_required(chunk, declared, declared.name, function)
     return fitted
 
 
 def _has_required(field: pa.Field) -> bool:
     """Whether a null is forbidden anywhere in a column. (The keys of a map always are.)"""
+    if type(field.type) is pa.DataType:  # as most are: one without parameters
+        return not field.nullable
     children = range(field.type.num_fields) if pa.types.is_nested(field.type) else ()
     return not field.nullable or any(_has_required(field.type.field(i)) for i in children)
 

@@ -30,24 +30,40 @@ class Footprint(NamedTuple):
 def footprint(table: pa.Table) -> Footprint:
     whole: dict[int, int] = {}
     own = sum(len(key) + len(value) for key, value in (table.schema.metadata or {}).items())
-    for column in table.columns:
-        flat = _is_flat(column.type)
-        for chunk in column.chunks:
-            for array in (chunk,) if flat else _with_dictionaries(chunk):
-                buffers = array.buffers()
-                own += ARRAY * max(1, len(buffers) // 2)  # two or three for each array in it
-                for buffer in buffers:
-                    if buffer is None or not buffer.size:
-                        continue
-                    while (parent := buffer.parent) is not None:
-                        buffer = parent
-                    whole[buffer.address] = max(buffer.size, whole.get(buffer.address, 0))
+    for array in _arrays(table):
+        buffers = array.buffers()
+        own += ARRAY * (len(buffers) // 2 or 1)  # two or three for each array in it
+        for buffer in buffers:
+            if buffer is None or not buffer.size:
+                continue
+            while (parent := buffer.parent) is not None:
+                buffer = parent
+            size, address = buffer.size, buffer.address
+            if size > whole.get(address, 0):
+                whole[address] = size
     return Footprint(whole, own)
 
 
+def _arrays(table: pa.Table) -> Iterator[pa.Array]:
+    """All that a table is made of, dictionaries included."""
+    batches = table.to_batches()
+    if len(batches) == 1 and _same_size(batches[0], table):  # it has no empty chunks beside
+        chunks = batches[0].columns  # quicker; this is asked of each table that is kept
+    else:
+        chunks = [chunk for column in table.columns for chunk in column.chunks]
+    for chunk in chunks:
+        yield chunk
+        if not _is_flat(chunk.type):
+            yield from _dictionaries(chunk)
+
+
+def _same_size(batch: pa.RecordBatch, table: pa.Table) -> bool:
+    return bool(batch.get_total_buffer_size() == table.get_total_buffer_size())
+
+
 def _is_flat(type_: pa.DataType) -> bool:
-    """Whether no dictionary can be in it. It is asked of each column of each table that is kept."""
-    return (
+    """Whether no dictionary can be in it."""
+    return type(type_) is pa.DataType or (  # one of those without parameters
         not type_.num_fields
         and not pa.types.is_dictionary(type_)
         and not isinstance(type_, pa.BaseExtensionType)

@@ -33,12 +33,15 @@ class Joined:
     """
 
     def __init__(
-        self, source: Iterator[pa.Table], context: contextvars.Context | None = None
+        self,
+        source: Iterator[pa.Table | pa.RecordBatch],
+        context: contextvars.Context | None = None,
     ) -> None:
         self._source = _pieces(source, context or contextvars.copy_context())
         self._begun = False
         self._thread: threading.Thread | None = None
-        self._waiting: deque[pa.RecordBatch] = deque()
+        self._waiting: deque[tuple[pa.RecordBatch, int]] = deque()  # with their sizes
+        self._measure: batches.Measure | None = None
         self._rows = self._size = 0
         self._first_at = self._last_at = 0.0
         self._ended = self._closed = False
@@ -52,10 +55,13 @@ class Joined:
         """Raises what the source raises, after what came before."""
         if self._thread is None:
             batch = next(self._source)
-            if not self._begun or not batches.small(batch):
+            if self._measure is None:
+                self._measure = batches.measure_for(batch.schema)
+            size = self._measure(batch)
+            if not self._begun or not batches.small(batch, size):
                 self._begun = True
                 return pa.Table.from_batches([batch])
-            self._add(batch)
+            self._add(batch, size)
             self._thread = threading.Thread(target=self._take, name="stream", daemon=True)
             self._thread.start()
         with self._changed:
@@ -82,9 +88,11 @@ class Joined:
         on_every_core()
         source, self._source = self._source, iter(())
         try:
+            assert self._measure is not None
             for batch in source:
+                size = self._measure(batch)
                 with self._changed:
-                    self._add(batch)
+                    self._add(batch, size)
                     if len(self._waiting) == 1 or self._full():
                         self._changed.notify()
                     while self._size > AHEAD and not self._closed:
@@ -99,13 +107,13 @@ class Joined:
                 self._ended = True
                 self._changed.notify()
 
-    def _add(self, batch: pa.RecordBatch) -> None:
+    def _add(self, batch: pa.RecordBatch, size: int) -> None:
         self._last_at = time.monotonic()
         if not self._waiting:
             self._first_at = self._last_at
-        self._waiting.append(batch)
+        self._waiting.append((batch, size))
         self._rows += batch.num_rows
-        self._size += batches.size_of(batch)
+        self._size += size
 
     def _full(self) -> bool:
         return self._rows >= batches.ROWS or self._size >= batches.JOINED
@@ -127,18 +135,22 @@ class Joined:
         group: list[pa.RecordBatch] = []
         rows = size = 0
         while self._waiting:
-            batch = self._waiting[0]
-            rows, size = rows + batch.num_rows, size + batches.size_of(batch)
+            batch, its_size = self._waiting[0]
+            its_rows = batch.num_rows
+            rows, size = rows + its_rows, size + its_size
             if group and (rows > batches.ROWS or size > batches.JOINED):
                 break
-            group.append(self._waiting.popleft())
-            self._rows -= batch.num_rows
-            self._size -= batches.size_of(batch)
+            self._waiting.popleft()
+            group.append(batch)
+            self._rows -= its_rows
+            self._size -= its_size
         self._first_at = time.monotonic()
         return group
 
 
-def _pieces(source: Iterator[pa.Table], context: contextvars.Context) -> Iterator[pa.RecordBatch]:
-    while (table := context.run(next, source, None)) is not None:
-        for batch in table.to_batches():
+def _pieces(
+    source: Iterator[pa.Table | pa.RecordBatch], context: contextvars.Context
+) -> Iterator[pa.RecordBatch]:
+    while (data := context.run(next, source, None)) is not None:
+        for batch in (data,) if isinstance(data, pa.RecordBatch) else data.to_batches():
             yield from batches.cut(batch)

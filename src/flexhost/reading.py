@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Reading:
     """One read of a result. Whoever opened it closes it; any thread may, any number of times.
 
+    streamed:   it is no table.
     table:      the data, when it is a table, which may be sent as it is (`whole`). Iterating gives
                 it in pieces, and a stream table by table.
     size:       of the table, in bytes.
@@ -40,6 +41,7 @@ class Reading:
         cut: Callable[[], object] | None = None,
     ) -> None:
         self.call = call
+        self.streamed = isinstance(data, Stream)
         self.table: pa.Table | None = None
         self.size = 0
         self._stream: Stream | None = None
@@ -51,7 +53,7 @@ class Reading:
             self.schema: pa.Schema = data.schema
             self._stream = data
             self._context.run(running.set, call)
-            self._tables = self._joined = Joined(data, self._context)
+            self._tables = self._joined = Joined(data.batches(), self._context)
         else:
             self.schema = data.table.schema
             self.table, self.size, self._close_table = data

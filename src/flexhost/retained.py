@@ -99,10 +99,10 @@ class Retained:
         Raises Busy when neither memory nor the spool has room, FunctionFailed when they could not
         have, and ArrowException for a table that can be written no more than sent.
         """
-        taken, lent = footprint(table), None
+        taken, lent = footprint(table) if source is None else source.footprint(table), None
         if source is not None and (its := source.kept_by_function) is not None:
             lent = Lent(source, taken)
-            taken = taken.without(footprint(its))
+            taken = taken.without(source.footprint(its))
         if pins_too_much(table, self._ledger.cost(taken)):
             table, lent = compacted(table), None
             taken = footprint(table)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from flexhost.footprint import Footprint, footprint
+
 
 class Source:
     """A table as a function returned it."""
@@ -14,6 +16,7 @@ class Source:
     def __init__(self, table: pa.Table, forget: Callable[[object], object]) -> None:
         self._table = weakref.ref(table, forget)
         self._returned = 1
+        self._footprint: Footprint | None = None
 
     def returned_again(self, table: pa.Table) -> bool:
         again = self._table() is table
@@ -25,6 +28,14 @@ class Source:
         """The table, when it came more than once and is still there: it would stay there if we let
         go of it."""
         return self._table() if self._returned > 1 else None
+
+    def footprint(self, table: pa.Table) -> Footprint:
+        """Of this table, kept if it is that of the function: a large one takes milliseconds."""
+        if table is not self._table():
+            return footprint(table)
+        if self._footprint is None:
+            self._footprint = footprint(table)
+        return self._footprint
 
 
 class Sources:
