@@ -8,10 +8,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timezone
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flexhost.conditions import Condition, condition
 from flexhost.context import (
@@ -27,6 +26,9 @@ from flexhost.literals import is_text, plain, reader
 from flexhost.periods import Clock
 from flexhost.pushdown import NO_LABELS, Filters, clock_of, column_of
 from flexhost.pushdown_arrow import as_before, expression, kept, viewless
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
 
 
 class Elements:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from flexhost.caller import Caller
 from flexhost.context import ExecutionContext
 from flexhost.errors import BadCall
+from flexhost.later import Later
 from flexhost.parameters import Parameters
 from flexhost.pushdown import Filters
 from flexhost.resources import Resources
@@ -168,7 +169,7 @@ class HealthMonitor(Protocol):
     def set_module_status(self, name: str, status: ModuleHealthStatus) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class LoadContext:
     """What `on_load` gets.
 
@@ -177,10 +178,25 @@ class LoadContext:
     health:   see HealthMonitor.
     """
 
-    settings: Any
     location: Any
     health: HealthMonitor
-    resources: Resources = field(default_factory=Resources, repr=False)
+    resources: Resources = field(repr=False)
+
+    def __init__(
+        self,
+        settings: Any,
+        location: Any,
+        health: HealthMonitor,
+        resources: Resources | None = None,
+    ) -> None:
+        """settings: they, or a `Later`."""
+        given = settings if isinstance(settings, Later) else Later(lambda: settings)
+        values = {"location": location, "health": health, "resources": resources or Resources()}
+        vars(self).update(values, _settings=given)
+
+    @property
+    def settings(self) -> Any:
+        return vars(self)["_settings"].get()
 
     def on_close(self, close: Callable[[], object]) -> None:
         """Call this once when the host ends, before what was named earlier."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flexhost.arguments import Arguments
 from flexhost.function import Function
 from flexhost.pushdown_arrow import kept
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
 
 
 class Narrowing:

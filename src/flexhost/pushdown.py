@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flexhost.conditions import Condition, condition
 from flexhost.context import (
@@ -29,6 +28,9 @@ from flexhost.pushdown_python import predicate
 from flexhost.pushdown_sql import Style, Where, where
 
 NO_LABELS: Mapping[str, str] = {}
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from operator import and_
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from flexhost import compute as pc
 from flexhost.conditions import Condition, Match, Members, Within
 
 _MATCHES = {
-    "STARTS_WITH": pc.starts_with,
-    "ENDS_WITH": pc.ends_with,
-    "CONTAINS": pc.match_substring,
+    "STARTS_WITH": "starts_with",
+    "ENDS_WITH": "ends_with",
+    "CONTAINS": "match_substring",
 }
 
 
@@ -93,7 +93,7 @@ def _is_in(values: pc.Expression, condition: Members) -> pc.Expression:
 def _match(condition: Match, values: pc.Expression) -> pc.Expression:
     if not condition.case_sensitive:
         values = pc.ascii_lower(values)
-    found = _MATCHES[condition.match_type](values, condition.literal)
+    found = getattr(pc, _MATCHES[condition.match_type])(values, condition.literal)
     return pc.coalesce(~found if condition.negate else found, condition.negate)
 
 

@@ -66,7 +66,7 @@ class Served:
             functions=frozenset(one.name for one in there),
             fiscal_year_start_month=self.loaded.settings.flexfun.fiscal_year_start_month,
             from_source=self.fresh,
-            everything=self.loaded.everything,
+            everything=self.loaded.everything.get(),
             location=self.context.location.uri.decode(),
             levels=forwarded.levels(),
             memory_bytes=wanted.process_memory_bytes,

@@ -14,12 +14,13 @@ import os
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from dynaconf import Dynaconf
-from dynaconf.utils.parse_conf import parse_conf_data
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexhost.errors import SettingsError
+from flexhost.later import Later
+
+if TYPE_CHECKING:  # it costs 40 ms of start-up and 6 MB where nobody needs it
+    from dynaconf import Dynaconf
 
 PREFIX = "GOODDATA_FLIGHT"
 OTHER_NAMES = {"flexconnect": "flexfun"}
@@ -56,8 +57,20 @@ def read(files: Iterable[str], known: Known) -> Sources:
     return sources
 
 
-def for_functions(sources: Sources) -> Dynaconf:
-    """All sections, for an author's `on_load`, with `***` for secrets. Raises SettingsError."""
+def for_functions(sources: Sources, known: Known) -> Later[Dynaconf]:
+    """All sections, for an author's `on_load`, with `***` for secrets; made when that asks for it.
+
+    Raises SettingsError.
+    """
+    everything = Later(lambda: _carried(sources))
+    if sources.keys() - known.keys():
+        everything.get()  # there may be trouble with names that are not the host's own
+    return everything
+
+
+def _carried(sources: Sources) -> Dynaconf:
+    from dynaconf import Dynaconf
+
     everything = Dynaconf(settings_files=[], loaders=[], core_loaders=[], environments=False)
     names = {section: section for section in sources} | OTHER_NAMES
     for name, section in names.items():
@@ -113,6 +126,8 @@ def _read_environment(known: Known) -> Sources:
 
 def _value_of(text: str) -> Any:
     """Of a variable: as dynaconf reads it; what is no TOML may be JSON."""
+    from dynaconf.utils.parse_conf import parse_conf_data
+
     value = parse_conf_data(text, tomlfy=True)
     if isinstance(value, str) and text.lstrip()[:1] in ("[", "{"):
         with contextlib.suppress(ValueError, RecursionError):

@@ -7,10 +7,9 @@ import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
-from dynaconf import Dynaconf
 
 from flexhost import exposure, setting_sources
 from flexhost.errors import SettingsError, meant
@@ -39,8 +38,12 @@ from flexhost.kinds import (
     TokenList,
     TraceKeys,
 )
+from flexhost.later import Later
 from flexhost.setting_sources import SECRETS, Value
 from flexhost.tokens import Tokens
+
+if TYPE_CHECKING:
+    from dynaconf import Dynaconf
 
 ENUMERATED, JWT = "EnumeratedTokenVerification", "JwtTokenVerification"
 
@@ -80,6 +83,7 @@ class Server:
     max_streams: Count = 256
     max_command_bytes: Bytes = 1 << 20
     max_abandoned: Count = 16
+    grpc_cores: CountOr0 = 1
     stream_stall_sec: Seconds = 0.0
     fair_queue_by: Rule = ""
     drain_sec: Seconds = 30.0
@@ -174,7 +178,7 @@ class Loaded(NamedTuple):
     """settings: the host's own. everything: all sections there are, for an author's `on_load`."""
 
     settings: Settings
-    everything: Dynaconf
+    everything: Later[Dynaconf]
 
 
 def load(files: Iterable[str] = ()) -> Loaded:
@@ -182,15 +186,14 @@ def load(files: Iterable[str] = ()) -> Loaded:
 
     Raises SettingsError.
     """
-    found = setting_sources.read(
-        files, {name: get_type_hints(cls) for name, cls in _SECTIONS.items()}
-    )
+    known = {name: get_type_hints(cls) for name, cls in _SECTIONS.items()}
+    found = setting_sources.read(files, known)
     settings = Settings(
         **{name: _section(cls, found.get(name, {})) for name, cls in _SECTIONS.items()}
     )
     exposure.check_tls(settings.server, found.get("server", {}))
     exposure.check_closed(settings.server, found)
-    return Loaded(settings, setting_sources.for_functions(found))
+    return Loaded(settings, setting_sources.for_functions(found, known))
 
 
 def _section(cls: type[Any], keys: dict[str, Value]) -> Any:

@@ -554,7 +554,7 @@ def test_keys_come_over_https_or_from_this_machine_and_functions_do_not_see_wher
     loaded = load([str(tmp_path / "host.toml")])
 
     assert loaded.settings.jwt.jwks == url
-    assert loaded.everything.jwt == {"jwks": "***", "issuer": "i"}
+    assert loaded.everything.get().jwt == {"jwks": "***", "issuer": "i"}
 
 
 def by_jwt(server):

@@ -177,7 +177,7 @@ def test_a_variable_that_is_nearly_one_with_secrets_is_named_and_not_shown(given
 
 def test_functions_do_not_see_where_the_key_of_the_host_is(tmp_path):
     (tmp_path / "host.toml").write_text("[server]\ntls_private_key = ''\nlisten_port = 5")
-    server = load([str(tmp_path / "host.toml")]).everything.server
+    server = load([str(tmp_path / "host.toml")]).everything.get().server
 
     assert server == {"tls_private_key": "***", "listen_port": 5}
 
@@ -235,7 +235,7 @@ def test_nothing_that_holds_tokens_shows_them(given):
     text = f"{LIST} ['{SECRET}']\n{ENTRY}token = 'an0ther'"
     loaded = given(text)
     checked = verifier(loaded.settings, None)
-    everything = loaded.everything
+    everything = loaded.everything.get()
 
     shown = "".join(
         [

@@ -118,9 +118,9 @@ def test_values_are_read_as_what_they_must_be(given):
 def test_sections_of_the_author_reach_on_load(given):
     loaded = given("[my]\nurl = 'a'\nn = 1\n", "[my]\nn = 2\n", MY__KEYS='["k"]')
 
-    assert loaded.everything.my.url == "a"
-    assert loaded.everything.get("my.n") == 2
-    assert loaded.everything["my"]["keys"] == ["k"]
+    assert loaded.everything.get().my.url == "a"
+    assert loaded.everything.get().get("my.n") == 2
+    assert loaded.everything.get()["my"]["keys"] == ["k"]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_file_may_have_any_name_and_dynaconfs_own_variables_do_not_matter(tmp_
     loaded = load([str(tmp_path / "host.conf")])
 
     assert loaded.settings.server.listen_port == 5
-    assert loaded.everything.my.n == 1
+    assert loaded.everything.get().my.n == 1
 
 
 def test_functions_of_both_sections_are_served(given):
@@ -287,7 +287,7 @@ def test_a_section_of_the_author_is_carried_whole_or_refused(given, name):
     except SettingsError as error:
         assert f"[{name}] is a name that dynaconf keeps" in str(error)  # noqa: PT017
     else:
-        assert loaded.everything.get(name) == {"url": "a"}
+        assert loaded.everything.get().get(name) == {"url": "a"}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "no.such.invalid"])

@@ -164,4 +164,4 @@ def _context(settings: Settings, resources: Resources, location: Any) -> LoadCon
         name.lower(): {key.lower(): Value(value, "the test", name) for key, value in keys.items()}
         for name, keys in settings.items()
     }
-    return LoadContext(for_functions(sections), location, Health(), resources)
+    return LoadContext(for_functions(sections, {}), location, Health(), resources)
