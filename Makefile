@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-host test-bounds reference check mypy format-fix fix-staged bench bench-full bench-results bench-parameters fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-host test-bounds reference check mypy format-fix fix-staged bench bench-profile bench-full bench-results bench-parameters fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: .venv/dev .venv-reference/made ## the host, bare pyarrow and the referenc
 
 bench-full: .venv/dev .venv-reference/made ## the same with nine rounds of each
 	$(BIN)/python bench/comparison.py --full $(BENCH)
+
+bench-profile: .venv/dev .venv-reference/made ## what a small call costs, step by step, and each setting; two minutes
+	$(BIN)/python bench/steps.py
 
 bench-results: .venv/dev ## results past the budget, many small ones, equal calls; two minutes
 	$(BIN)/python bench/results.py

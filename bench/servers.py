@@ -34,12 +34,16 @@ class Setup:
     threads:  that run functions; 0 for what each server takes by itself.
     settings: lines of ours, in its section [server].
     blocked:  calls of ours that are under way meanwhile.
+    left_out: of the production settings of ours.
+    quiet:    a logging file of ours.
     """
 
     modules: tuple[str, ...]
     threads: int = 0
     settings: tuple[str, ...] = ()
     blocked: int = 0
+    left_out: tuple[str, ...] = ()
+    quiet: str = ""
     tls: bool = False
 
 
@@ -171,9 +175,12 @@ def _ours(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]
         "[server]",
         f"listen_port = {port}",
         'advertise_host = "127.0.0.1"',
-        'authentication_method = "token"',
-        'metrics_host = "127.0.0.1"',
-        "metrics_port = 0",
+        *(['authentication_method = "token"'] if "token" not in setup.left_out else []),
+        *(
+            ['metrics_host = "127.0.0.1"', "metrics_port = 0"]
+            if "metrics" not in setup.left_out
+            else []
+        ),
         *([f"task_threads = {setup.threads}"] if setup.threads else []),
         *setup.settings,
     ]
@@ -181,11 +188,16 @@ def _ours(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]
         files = {"tls_certificate": "certificate.pem", "tls_private_key": "key.pem"}
         lines += ["use_tls = true"]
         lines += [f'{key} = "@{own.parent / file}"' for key, file in files.items()]
-    lines += ["[enumerated_tokens]", f'tokens = ["{TOKEN}"]']
+    if "token" not in setup.left_out:
+        lines += ["[enumerated_tokens]", f'tokens = ["{TOKEN}"]']
     lines += ["[flexfun]", f"functions = {_listed(_modules(setup))}"]
     lines += ["call_deadline_ms = 3_600_000"]
     (own / "host.toml").write_text("\n".join(lines))
-    return [PYTHON, "-m", "flexhost", "start", "--config", "host.toml"], {}
+    command = [PYTHON, "-m", "flexhost", "start", "--config", "host.toml"]
+    if setup.quiet:
+        (own / "logging.ini").write_text(setup.quiet)
+        command += ["--logging-config", "logging.ini"]
+    return command, {}
 
 
 _COMMANDS = {BARE: _bare, THEIRS: _reference, OURS: _ours}

@@ -109,7 +109,7 @@ def _streamed(name: str, title: str, job: Job, *targets: Target) -> Workload:
 
 
 def _chunks(total: int, chunk: int) -> Job:
-    return Job("chunks", {"bytes": total, "chunk": chunk}, each=2)
+    return Job("chunks", {"bytes": total, "chunk": chunk}, each=max(2, (1 << 30) * 3 // 2 // total))
 
 
 _AS_FAST = Target("gb_s", 0.9, BARE, at_least=True), Target("cpu_gb", 1.1, BARE)
