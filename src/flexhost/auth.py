@@ -30,6 +30,7 @@ class Authentication:
 
     def __init__(self, header: str = "") -> None:
         self._header = header.lower() or "authorization"
+        self._binary = f"{self._header}-bin"
         self._bearer = not header
         self._verifier: Verifier | None = None
         self._ours = False
@@ -74,7 +75,7 @@ class Authentication:
 
     def _token(self, headers: Headers) -> str:
         values = headers.get(self._header, [])
-        if len(values) != 1 or f"{self._header}-bin" in headers:
+        if len(values) != 1 or self._binary in headers:
             many = "no header" if not values else "more than one header"
             raise Unauthenticated(f"the request has {many} {self._header!r} with a token")
         value = values[0]

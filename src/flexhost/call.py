@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from flexhost.arguments import Arguments, accept, instance_for
+from flexhost.bell import Latch
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult
@@ -132,7 +133,7 @@ class Call:
         self.execution: Call | None = None  # that runs for this one, and perhaps for others
         self.data: Data | None = None
         self.error: HostError | None = None
-        self.ended = threading.Event()  # there is an outcome
+        self.ended = Latch()  # there is an outcome
         self.accepted_at = clock()
         self.started_at: float | None = None
         self.ended_at: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from flexhost.bell import Bell
 from flexhost.call import Call
 from flexhost.errors import Busy
 from flexhost.run_bounds import RunBounds
@@ -43,7 +44,9 @@ class CallQueue:
         self._told_until = 0.0
         self._wakes = 0
         self._closed = False
-        self._changed = threading.Condition(threading.Lock())
+        self._idle: list[Bell] = []  # of workers that wait
+        self._bells = threading.local()  # each thread's own
+        self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:
@@ -56,7 +59,7 @@ class CallQueue:
     @property
     def oldest(self) -> float | None:
         """When the call was accepted that waits longest, on its clock; None when none waits."""
-        with self._changed:
+        with self._lock:
             firsts = [next(iter(calls)).accepted_at for calls in self._shares.values()]
         return min(firsts, default=None)
 
@@ -89,7 +92,7 @@ class CallQueue:
 
         Raises Busy.
         """
-        with self._changed:
+        with self._lock:
             put_out = self._make_room(call.share) if self.full else None
             self._shares.setdefault(call.share, OrderedDict())[call] = None
             self._waiting += 1
@@ -97,41 +100,48 @@ class CallQueue:
             if self._wants_worker():
                 self._started += 1
                 return True, put_out
-            self._changed.notify()
-            return False, put_out
+            bell = self._next_idle()
+        if bell is not None:
+            bell.ring()
+        return False, put_out
 
     def done(self, call: Call) -> bool:
         """A worker has run its call. Whether it goes on, or leaves since the call was given up."""
-        with self._changed:
+        with self._lock:
             self._bounds.leave(call)
             if call not in self._running:
                 wanted = self._wants_worker()  # for a call that waited for the end of this one
                 self._started += wanted
-                self._changed.notify()
-                return wanted
-            self._running.remove(call)
-            self._typical += _NEWEST * (call.seconds_run - self._typical)
-            return True
+                bell = self._next_idle()
+            else:
+                self._running.remove(call)
+                self._typical += _NEWEST * (call.seconds_run - self._typical)
+                return True
+        if bell is not None:
+            bell.ring()
+        return wanted
 
     def take(self) -> Call | None:
         """The next call, waiting for it. None: the queue is closed, and the worker leaves.
 
         Raises InterruptedError when it waits and `wake` is called.
         """
-        with self._changed:
-            wakes = self._wakes
-            while not self._ready:
+        bell, wakes = self._bell(), self._wakes
+        while True:
+            with self._lock:
+                if self._ready:
+                    return self._taken()
                 if self._closed:
                     self._started -= 1
                     return None
                 if wakes != self._wakes:
                     raise InterruptedError
-                self._changed.wait()
-            return self._taken()
+                self._idle.append(bell)
+            bell.wait()
 
     def take_now(self) -> Call | None:
         """The next call, for a worker that does not wait. None: there is none, and it leaves."""
-        with self._changed:
+        with self._lock:
             if self._ready:
                 return self._taken()
             self._started -= 1
@@ -139,18 +149,20 @@ class CallQueue:
 
     def wake(self) -> None:
         """Interrupt the workers that wait for a call."""
-        with self._changed:
+        with self._lock:
             self._wakes += 1
-            self._changed.notify_all()
+            idle, self._idle = self._idle, []
+        for bell in idle:
+            bell.ring()
 
     def discard(self, call: Call) -> bool:
         """Take a call out. Whether it was still waiting."""
-        with self._changed:
+        with self._lock:
             return self._discard(call)
 
     def give_up(self, call: Call) -> bool:
         """Count a running call and its worker no more. Whether a worker has to be started."""
-        with self._changed:
+        with self._lock:
             if call not in self._running:
                 return False
             self._running.remove(call)
@@ -161,14 +173,24 @@ class CallQueue:
 
     def worker_lost(self) -> None:
         """A worker that was told to start could not."""
-        with self._changed:
+        with self._lock:
             self._started -= 1
 
     def close(self) -> None:
         """Workers leave once no call waits that they could take."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+        self.wake()
+
+    def _bell(self) -> Bell:
+        bell: Bell | None = getattr(self._bells, "own", None)
+        if bell is None:
+            bell = self._bells.own = Bell()
+        return bell
+
+    def _next_idle(self) -> Bell | None:
+        """Of the worker that waits since the shortest time, whose memory is still at hand."""
+        return self._idle.pop() if self._idle else None
 
     @property
     def _ready(self) -> int:

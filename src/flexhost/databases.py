@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from flexhost.affinity import everywhere
 from flexhost.call import running
 from flexhost.errors import name_of
 from flexhost.pushdown_sql import Style
@@ -73,7 +74,8 @@ class DuckDb:
             "lock_configuration": "true",
         }
         if self.path is not None:
-            return _duckdb().connect(str(self.path), read_only=True, config=config)
+            with everywhere():
+                return _duckdb().connect(str(self.path), read_only=True, config=config)
         return _in_memory(tuple(config.items())).cursor()
 
 
@@ -143,7 +145,8 @@ def _fetched(connection: Any, bound: Bound) -> Iterator[list[dict[str, Any]]]:
 @functools.cache
 def _in_memory(config: tuple[tuple[str, str], ...]) -> Any:
     """Kept for as long as the process lives: making one takes 20 ms, a cursor of it nothing."""
-    return _duckdb().connect(":memory:", config=dict(config))
+    with everywhere():
+        return _duckdb().connect(":memory:", config=dict(config))
 
 
 def _reader(cursor: Any, bound: Bound) -> pa.RecordBatchReader:

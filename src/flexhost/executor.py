@@ -40,4 +40,7 @@ class Executor(Protocol):
     def give_back(self) -> None:
         """Have freed memory given back by those who have it and are idle."""
 
+    def look(self, now: float) -> None:
+        """To be called every so often. now: on the clock of calls."""
+
     def close(self) -> None: ...

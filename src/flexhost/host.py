@@ -272,6 +272,7 @@ class Host:
     def look(self, now: float) -> None:
         """Stop calls that are late or that nobody waits for; then see `Upkeep`."""
         self._waiters.look(now)
+        self._executor.look(now)
         for call in self._open:
             if call.ended.is_set():
                 if call.returned or call.started_at is None:

@@ -30,6 +30,13 @@ from flexhost.masks import masked
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
 
 
+class Line(logging.LogRecord):
+    """A record of the host itself: settled, nobody else has it. All that was logged with it is in
+    `fields`, plain values, none of them under `timestamp`, `level` or `logger`."""
+
+    fields: dict[str, Any]
+
+
 class JsonLines(logging.Formatter):
     """A JSON object a line: timestamp, level, logger, event, and what was logged with it. Within a
     call `call_id`, `function` and, where it is known, `caller`.
@@ -63,7 +70,8 @@ class JsonLines(logging.Formatter):
                 given["caller"] = call.caller.name
         if JsonLines.trace_fields is not None:
             given |= JsonLines.trace_fields()
-        given |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        if not isinstance(record, Line):
+            given |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         given |= getattr(record, "fields", {})
         # `level` is what alerts look for, whatever somebody else means by it
         fields |= {f"{key}_" if key in own else key: value for key, value in given.items()}
@@ -163,7 +171,7 @@ class _Later(logging.Handler):
             return False
         context = contextvars.copy_context()
         try:
-            line = settled(record)
+            line = record if isinstance(record, Line) else settled(record)
             size = sum(map(_size, vars(line).values()))
         except Exception:  # whoever logs is told of no mistake in that, as by the library
             self.handleError(record)
@@ -220,6 +228,8 @@ def _size(value: Any) -> int:
     """Characters of the texts in what `_copied` gives."""
     if isinstance(value, str):
         return len(value)
+    if type(value) in _PLAIN:
+        return 0
     if isinstance(value, dict):
         return sum(_size(key) + _size(one) for key, one in value.items())
     return sum(map(_size, value)) if isinstance(value, list | tuple) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -48,6 +49,8 @@ def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
         return value
     if _is_secret(name):
         return MASK
+    if isinstance(value, int | float):
+        return value
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict | list | tuple) and depth == 0:
@@ -62,7 +65,16 @@ def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
 
 
 def _is_secret(name: str) -> bool:
-    return bool(_NAME.search(name)) and not _PLACE.search(name)
+    return _known(name) if len(name) < _SHORT else _looks_like_one(name)
+
+
+def _looks_like_one(name: str) -> bool:
+    return bool(_NAME.search(name) and not _PLACE.search(name))
+
+
+# the names of fields come again with each line
+_known = functools.lru_cache(1024)(_looks_like_one)
+_SHORT = 64
 
 
 def _text(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from prometheus_client import (
     REGISTRY,
@@ -113,14 +115,14 @@ class Metrics:
                 self._count(call)
             case ReadEnded(call=call):
                 name = call.function.name
-                self._reads.labels(name, _code_of_read(event)).inc()
-                self._reading.labels(name).observe(event.seconds)
-                self._rows.labels(name).observe(event.rows)
-                self._bytes.labels(name).observe(event.bytes)
+                _of(self._reads, name, _code_of_read(event)).inc()
+                _of(self._reading, name).observe(event.seconds)
+                _of(self._rows, name).observe(event.rows)
+                _of(self._bytes, name).observe(event.bytes)
             case Evicted(function=name):
                 self._evictions.labels(name).inc()
             case Refused(error=error):
-                self._refusals.labels(error.reason).inc()
+                _of(self._refusals, error.reason).inc()
 
     def page(self) -> bytes:
         """What `/metrics` answers, in the Prometheus text format."""
@@ -129,22 +131,29 @@ class Metrics:
     def _count(self, call: Call) -> None:
         name, error = call.function.name, call.error
         code = _OK if error is None else error.code
-        self._calls.labels(name, outcome(call, error), code).inc()
+        _of(self._calls, name, outcome(call, error), code).inc()
         if call.cache is not None:
             self._cached.labels(name, call.cache).inc()
         ended = call.ended_at or 0.0
         started = call.began_at
         if started is not None:
-            self._running.labels(name).observe(ended - started)
-        self._waiting.labels(name).observe(
-            (ended if started is None else started) - call.accepted_at
-        )
+            _of(self._running, name).observe(ended - started)
+        _of(self._waiting, name).observe((ended if started is None else started) - call.accepted_at)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, ("function",), buckets=buckets, registry=self.registry)
+
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
+
+
+@functools.cache
+def _of(metric: _Metric, *labels: str) -> _Metric:
+    """What has these labels: of registered names and known codes, so there are few."""
+    return metric.labels(*labels)
 
 
 def _code_of_read(event: ReadEnded) -> str:

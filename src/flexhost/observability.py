@@ -21,6 +21,7 @@ from flexhost.errors import (
     Unauthenticated,
 )
 from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
+from flexhost.logs import Line
 from flexhost.writer import MOST, Writer, wait_for_quiet
 
 if TYPE_CHECKING:
@@ -229,9 +230,9 @@ def _logger_line(
 ) -> None:
     if logger.isEnabledFor(level):
         # straight, without the search for the caller's file and line that `log` would make
-        record = logger.makeRecord(logger.name, level, "", 0, text, (), None)
-        record.fields, record.created = fields, at
-        logger.handle(record)
+        line = Line(logger.name, level, "", 0, text, (), None)
+        line.fields, line.created = fields, at
+        logger.handle(line)
 
 
 def _cut(text: str, most: int) -> str:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from flexhost import capacity, forwarded, logs, memory, prints, verification
+from flexhost import affinity, capacity, forwarded, logs, memory, prints, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
@@ -94,6 +94,7 @@ def _serve(
 ) -> None:
     wanted = within_limit(loaded.settings.server, capacity.threads())
     capacity.bound_pools(capacity.processors())
+    affinity.keep_requests_on(wanted.grpc_cores)
     if wanted.stream_stall_sec and not connections.AVAILABLE:
         raise SettingsError("[server] stream_stall_sec needs /proc/self/fd, which is not here")
     # gRPC writes a line to stderr for each handshake that fails: whoever can reach the port could

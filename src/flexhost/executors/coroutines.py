@@ -138,6 +138,9 @@ class Coroutines:
         if replaced and self._queue.give_up(call):
             self._fill()
 
+    def look(self, now: float) -> None:
+        """Its loop has every core."""
+
     def give_back(self) -> None:
         if self._loop is not None:
             self._loop.give_back()

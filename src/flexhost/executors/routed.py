@@ -58,6 +58,10 @@ class Routed:
         for one in self._executors.values():
             one.give_back()
 
+    def look(self, now: float) -> None:
+        for one in self._executors.values():
+            one.look(now)
+
     def close(self) -> None:
         for one in self._executors.values():
             one.close()

@@ -9,11 +9,15 @@ import time
 import traceback
 
 from flexhost import memory
-from flexhost.affinity import on_every_core
+from flexhost.affinity import Cores
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
 from flexhost.errors import Busy
 from flexhost.events import Emit, WorkerAbandoned
+
+# Seconds of CPU in a call up to which its function needs no core but that of requests. By the clock
+# on the wall any takes as long, now and then, when many compete.
+_LITTLE = 0.002
 
 
 class Threads:
@@ -35,6 +39,9 @@ class Threads:
         self._emit = emit
         self._max_abandoned = max_abandoned
         self._abandoned: set[Call] = set()
+        # workers, each with the CPU time that it had taken when it began with its call
+        self._confined: dict[Cores, float] = {}
+        self._little: dict[str, bool] = {}  # whether the last call of a function took little CPU
         self._trims = 0  # times that freed memory was asked for
 
     @property
@@ -95,6 +102,12 @@ class Threads:
         self._trims += 1
         self._queue.wake()
 
+    def look(self, now: float) -> None:
+        """A call that takes much gets every core, whatever is known of its function."""
+        for cores, before in list(self._confined.items()):
+            if cores.cpu() - before > _LITTLE:
+                cores.widen()
+
     def close(self) -> None:
         self._queue.close()
 
@@ -107,8 +120,7 @@ class Threads:
                 raise Busy(f"no thread can be started: {error}", bound="task_threads") from None
 
     def _work(self) -> None:
-        on_every_core()  # it was started from a thread of gRPC
-        trims = self._trims
+        cores, trims = Cores(), self._trims
         while True:
             if trims != self._trims:
                 trims = self._trims
@@ -118,10 +130,25 @@ class Threads:
             except InterruptedError:
                 continue
             if call is None:
-                return
+                break
+            cpu = time.thread_time()
+            self._place(call.function.name, cores, cpu)
             # in a context of its own: what a function binds there is not for the next one
             contextvars.Context().run(call.run)
+            self._little[call.function.name] = time.thread_time() - cpu <= _LITTLE
+            self._confined.pop(cores, None)
             self._abandoned.discard(call)
             if not self._queue.done(call):
-                return
+                break
             del call  # or its data would live for as long as this thread waits
+        cores.leave()
+
+    def _place(self, function: str, cores: Cores, cpu: float) -> None:
+        """On the core of requests if its function is known to take little: to hand the result from
+        core to core would cost more than that. Any other has every core from its start: pools of
+        threads that a library makes in it would be as narrow for ever."""
+        if self._little.get(function):
+            cores.confine()
+            self._confined[cores] = cpu
+        else:
+            cores.widen()

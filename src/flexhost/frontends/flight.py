@@ -6,25 +6,24 @@ import functools
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.flight as fl
 
-from flexhost.affinity import on_one_core
+from flexhost.affinity import at_home
 from flexhost.auth import Authentication
 from flexhost.call import Call
-from flexhost.caller import ANYONE, Caller
+from flexhost.caller import Caller
 from flexhost.contract import Stream
 from flexhost.errors import BadCall, HostError, Internal, StartError
-from flexhost.frontends import connections, tls
+from flexhost.frontends import connections, endpoints, tls
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.address import advertised, try_to_bind, uri
-from flexhost.frontends.flight_admission import NAME, Admission
+from flexhost.frontends.flight_admission import NAME, Admission, Admitted
 from flexhost.frontends.flight_streams import Slots, stream
+from flexhost.function import Headers
 from flexhost.host import Host
 from flexhost.spans import UNTRACED, Tracer
 
@@ -73,14 +72,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._tokens = authentication is not None
         self._tracer = tracer
         self._mutual = certificates is not None and certificates.root is not None
-        self._admission = Admission(
-            host, rpcs, self.errors, authentication, always=tracer is not None
-        )
+        self._admission = Admission(host, rpcs, self.errors, authentication)
         scheme = "grpc" if certificates is None else "grpc+tls"
         advertised(scheme, advertise[0], advertise[1] or 1)  # is it one?
         try_to_bind(*listen)
         try:
-            with on_one_core():
+            with at_home():
                 super().__init__(
                     uri(scheme, *listen),
                     middleware={NAME: self._admission},
@@ -93,16 +90,18 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
-        caller = self._caller(context, "ListFlights")
-        with self._request("ListFlights", context, caller):
+        caller, headers = self._admitted(context, "ListFlights")
+        told = self.errors("ListFlights", caller=caller.name)
+        with told, self._traced("ListFlights", headers), self._rpcs:
             return iter([wire.describe(one) for one in self._host.functions.of(caller)])
 
     def get_schema(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.SchemaResult:
-        caller = self._caller(context, "GetSchema")
+        caller, headers = self._admitted(context, "GetSchema")
         try:
-            with self._request("GetSchema", context, caller):
+            told = self.errors("GetSchema", caller=caller.name)
+            with told, self._traced("GetSchema", headers), self._rpcs:
                 command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
                 return fl.SchemaResult(self._host.functions.get(name, caller).schema)
@@ -112,9 +111,9 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def get_flight_info(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
-        caller = self._caller(context, "GetFlightInfo")
-        headers = context.get_middleware(NAME).headers
-        with self._request("GetFlightInfo", context, caller):
+        caller, headers = self._admitted(context, "GetFlightInfo")
+        told = self.errors("GetFlightInfo", caller=caller.name)
+        with told, self._traced("GetFlightInfo", headers), self._rpcs:
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
             if verb := wire.decode_poll(command):
@@ -130,14 +129,14 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return self._flight_info(call, descriptor)
 
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.FlightDataStream:
-        caller = self._caller(context, "DoGet")
+        caller, headers = self._admitted(context, "DoGet")
         with self.errors("DoGet", caller=caller.name):
             call_id = wire.decode_ticket(ticket)
             call = self._host.find(call_id, caller) if self._tracer else None
             cut = functools.partial(connections.cut, context.peer()) if self._cut_off else None
             self._rpcs.enter()  # until the stream is dropped
             try:
-                with self._traced("DoGet", context, call):
+                with self._traced("DoGet", headers, call):
                     reading = self._host.read(call_id, cut, caller=caller)
             except BaseException:
                 self._rpcs.leave()
@@ -147,13 +146,15 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return stream(reading, self._rpcs, watch, self.errors, whole=whole)
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
-        caller = self._caller(context, "ListActions")
-        with self._request("ListActions", context, caller):
+        caller, headers = self._admitted(context, "ListActions")
+        told = self.errors("ListActions", caller=caller.name)
+        with told, self._traced("ListActions", headers), self._rpcs:
             return list(wire.ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
-        caller = self._caller(context, "DoAction")
-        with self._request("DoAction", context, caller):
+        caller, headers = self._admitted(context, "DoAction")
+        told = self.errors("DoAction", caller=caller.name)
+        with told, self._traced("DoAction", headers), self._rpcs:
             name, parameters = wire.decode_invalidate(action, self._command)
             invalidated = self._host.invalidate(name, parameters, caller=caller)
             return iter([wire.encode_invalidated(invalidated)])
@@ -177,30 +178,11 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         stopping.join(seconds)
         return not stopping.is_alive()
 
-    @contextmanager
-    def errors(self, request: str, *, caller: str = "", in_stream: bool = False) -> Iterator[None]:
+    def errors(self, request: str, *, caller: str = "", in_stream: bool = False) -> Telling:
         """The one place where an error of the host becomes an error of the wire."""
-        try:
-            yield
-        except HostError as error:
-            told = error
-        except fl.FlightError:
-            raise
-        except (StopIteration, GeneratorExit):
-            raise
-        except BaseException as error:
-            trace = "".join(traceback.format_exception(error, limit=100))
-            told = Internal("the host failed in a way it should not", trace=trace)
-        else:
-            return
-        # an error may be kept with its call, and its frames would keep this request
-        told.__traceback__ = told.__context__ = None
-        # no name for what is raised: it would be in a frame that it keeps itself
-        raise self._told(told, request, caller, in_stream=in_stream) from None
+        return Telling(self._told, request, caller, in_stream)
 
-    def _told(
-        self, error: HostError, request: str, caller: str, *, in_stream: bool
-    ) -> fl.FlightError:
+    def _told(self, error: HostError, request: str, caller: str, in_stream: bool) -> fl.FlightError:
         id_ = self._host.refused(error, request, caller)
         try:
             return wire.flight_error(error, id_, detail=self._error_detail, in_stream=in_stream)
@@ -208,34 +190,22 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             untold = Internal("an error could not be told", trace=repr(type(broken)))
             return wire.flight_error(untold, self._host.refused(untold, request, caller))
 
-    def _caller(self, context: fl.ServerCallContext, request: str) -> Caller:
+    def _admitted(self, context: fl.ServerCallContext, request: str) -> Admitted:
         """Who calls: whose token it is, as `Admission` found out; else whom the certificate names.
 
         Raises a Flight error.
         """
-        if self._tokens:
-            caller: Caller = context.get_middleware(NAME).caller
-            return caller
-        if not self._mutual:
-            return ANYONE
+        admitted = self._admission.admitted()
+        if self._tokens or not self._mutual:
+            return admitted
         with self.errors(request):
-            return tls.caller_of(context)
-
-    @contextmanager
-    def _request(
-        self, request: str, context: fl.ServerCallContext, caller: Caller
-    ) -> Iterator[None]:
-        """A request is answered inside: within the bound of requests, its errors told."""
-        with self.errors(request, caller=caller.name), self._traced(request, context), self._rpcs:
-            yield
+            return admitted._replace(caller=tls.caller_of(context))
 
     def _traced(
-        self, request: str, context: fl.ServerCallContext, call: Call | None = None
+        self, request: str, headers: Headers, call: Call | None = None
     ) -> AbstractContextManager[None]:
         """call: see `Tracer.request`."""
-        if self._tracer is None:
-            return UNTRACED
-        return self._tracer.request(request, context.get_middleware(NAME).headers, call)
+        return UNTRACED if self._tracer is None else self._tracer.request(request, headers, call)
 
     def _known(self, verb: bytes, call_id: str, caller: Caller) -> Call:
         """The call that a poll is about. A cancel is done, and answered, here."""
@@ -257,11 +227,41 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         if call.command:
             descriptor = fl.FlightDescriptor.for_command(call.command)
         rows, size = (-1, -1) if isinstance(data, Stream) else (data.rows, data.size)
-        expires = datetime.fromtimestamp(self._host.expires_at(call), timezone.utc)
-        endpoint = fl.FlightEndpoint(
-            wire.encode_ticket(call.id), [self.location], pa.scalar(expires, _NANOSECONDS)
-        )
+        endpoint = endpoints.endpoint(call.id, self.location, self._host.expires_at(call))
         return fl.FlightInfo(data.schema, descriptor, [endpoint], rows, size)
 
 
-_NANOSECONDS = pa.timestamp("ns", "UTC")
+class Telling:
+    """Inside it, an error of the host is raised as an error of the wire; see `errors`.
+
+    tell: the error of the wire for one of the host, the request, its caller, and whether it is in a
+          stream.
+    """
+
+    __slots__ = ("_of", "_tell")
+
+    def __init__(
+        self,
+        tell: Callable[[HostError, str, str, bool], fl.FlightError],
+        request: str,
+        caller: str,
+        in_stream: bool,
+    ) -> None:
+        self._tell = tell
+        self._of = request, caller, in_stream
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if error is None or isinstance(error, (fl.FlightError, StopIteration, GeneratorExit)):
+            return
+        told = error if isinstance(error, HostError) else _internal(error)
+        # an error may be kept with its call, and its frames would keep this request
+        told.__traceback__ = told.__context__ = None
+        # no name for what is raised: it would be in a frame that it keeps itself
+        raise self._tell(told, *self._of) from None
+
+
+def _internal(error: BaseException) -> HostError:
+    trace = "".join(traceback.format_exception(error, limit=100))
+    return Internal("the host failed in a way it should not", trace=trace)

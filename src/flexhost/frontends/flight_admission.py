@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import NamedTuple
+
 import pyarrow.flight as fl
 
 from flexhost.auth import Authentication
@@ -30,17 +33,16 @@ _MAY_COME = {
 _NAMES = _SERVED | _MAY_COME
 
 
-class Admitted(fl.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
-    """What a handler finds with its request: who calls, and the headers without the token."""
+class Admitted(NamedTuple):
+    """What a handler finds of its request: who calls, and the headers without the token."""
 
-    def __init__(self, caller: Caller, headers: Headers) -> None:
-        self.caller = caller
-        self.headers = headers
+    caller: Caller
+    headers: Headers
 
 
 class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
-    """The only middleware, since each entry from gRPC into Python has its price; so has an object
-    that goes with a request: those that need none get none."""
+    """The only middleware, since each entry from gRPC into Python has its price. So has an object
+    that goes with a request, which is told of its end: what a handler needs waits here for it."""
 
     def __init__(
         self,
@@ -48,28 +50,35 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         rpcs: Slots,
         errors: AsFlightErrors,
         authentication: Authentication | None,
-        *,
-        always: bool = False,
     ) -> None:
-        """always: every request gets an `Admitted`."""
         self._host = host
         self._rpcs = rpcs
         self._errors = errors
         self._authentication = authentication
-        self._always = always
+        # by thread: gRPC runs the handler of a request in the thread that asked for its admission,
+        # at once or never, and asks anew for the next one
+        self._admitted: dict[int, Admitted] = {}
         self._refusal = _Refusal(rpcs.busy)
 
-    def start_call(self, info: fl.CallInfo, headers: Headers) -> Admitted | None:
+    def start_call(self, info: fl.CallInfo, headers: Headers) -> None:
         """Raises a Flight error."""
-        method = info.method
-        if self._authentication is None:
-            self._refuse_early(method, headers, ANYONE)
-            needed = self._always or method is fl.FlightMethod.GET_FLIGHT_INFO
-            return Admitted(ANYONE, headers) if needed else None
-        with self._errors(_NAMES.get(method, method.name)):
-            caller = self._authentication.caller(info, headers, self._rpcs)
+        method, caller = info.method, ANYONE
+        thread = threading.get_ident()
+        self._admitted.pop(thread, None)  # of one whose handler was never run
+        if self._authentication is not None:
+            try:
+                caller = self._authentication.caller(info, headers, self._rpcs)
+            except BaseException:
+                with self._errors(_NAMES.get(method, method.name)):
+                    raise
         self._refuse_early(method, headers, caller)
-        return Admitted(caller, self._authentication.masked(headers))
+        if self._authentication is not None:
+            headers = self._authentication.masked(headers)
+        self._admitted[thread] = Admitted(caller, headers)
+
+    def admitted(self) -> Admitted:
+        """Of the request that this thread begins to handle; once."""
+        return self._admitted.pop(threading.get_ident())
 
     def _refuse_early(self, method: fl.FlightMethod, headers: Headers, caller: Caller) -> None:
         """Refuse what would be refused anyway while that is cheapest."""
@@ -78,7 +87,7 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
             polls = wire.POLLABLE in headers
             if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
                 raise self._too_many(busy, caller)
-        elif method not in _SERVED:
+        elif method is not fl.FlightMethod.DO_GET and method not in _SERVED:
             # such requests hold a thread otherwise
             with self._errors(_NAMES.get(method, method.name), caller=caller.name):
                 if method in _MAY_COME:

@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from flexhost.affinity import on_every_core, on_first_core
+from flexhost.affinity import go_home, on_every_core
 from flexhost.errors import Busy
 from flexhost.reading import Reading
 from flexhost.waiters import Waiter
@@ -70,7 +70,7 @@ def stream(
     watch: begins to look whether the reader has gone, until `leave`.
     whole: a table may be left to pyarrow, which then sends it without coming back to Python.
     """
-    if reading.table is None or reading.size >= _LARGE:
+    if _large(reading):
         on_every_core()  # or one core would carry all large results; until the stream is dropped
     if whole and reading.table is not None and not _may_change(reading.table):
         return _TableStream(reading, slots)
@@ -78,15 +78,21 @@ def stream(
     return fl.GeneratorStream(reading.schema, tables, _IPC_OPTIONS)
 
 
-def _back(thread: int) -> None:
+def _back(reading: Reading, thread: int) -> None:
     """The thread of a request goes back to where it came from; another that drops it stays."""
-    if thread == threading.get_ident():
-        on_first_core()
+    if _large(reading) and thread == threading.get_ident():
+        go_home()
+
+
+def _large(reading: Reading) -> bool:
+    return reading.streamed or reading.size >= _LARGE
 
 
 def _may_change(table: pa.Table) -> bool:
     """Whether dictionaries may change between the chunks of a table: pyarrow 19 then sends only the
     first, and the rows of the others arrive with wrong values."""
+    if len(table.to_batches()) < 2:
+        return False
     return any(
         "dictionary<" in str(column.type) and column.num_chunks > 1 for column in table.columns
     )
@@ -103,7 +109,7 @@ class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has n
         super().__init__(reading.whole(), options=_IPC_OPTIONS)
 
     def __del__(self) -> None:
-        _back(self._thread)
+        _back(self._reading, self._thread)
         self._rpcs.leave()
         self._reading.close()
 
@@ -135,6 +141,6 @@ class _Tables:
             reader.leave()
 
     def __del__(self) -> None:
-        _back(self._thread)
+        _back(self._reading, self._thread)
         self._rpcs.leave()
         self._reading.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pyarrow.flight as fl
 
 from flexhost import certificates
-from flexhost.affinity import on_one_core
+from flexhost.affinity import at_home
 from flexhost.certificate_files import CertificateFiles
 from flexhost.certificates import Certificates, TlsSettings
 from flexhost.errors import SettingsError, StartError
@@ -139,7 +139,7 @@ _PART = "TLS listener"
 def _rehearse(found: Certificates) -> None:
     """Whether gRPC takes them, found out beside the server in use. Raises SettingsError."""
     try:
-        with on_one_core():
+        with at_home():
             trial = fl.FlightServerBase("grpc+tls://127.0.0.1:0", **tls.server_options(found))
     except Exception as error:
         raise SettingsError(f"gRPC does not take the certificate with its key: {error}") from None
