@@ -108,8 +108,8 @@ def _streamed(name: str, title: str, job: Job, *targets: Target) -> Workload:
     return Workload(name, title, _USUAL, _STREAMS, targets, job, rounds=5)
 
 
-def _chunks(total: int, chunk: int) -> Job:
-    return Job("chunks", {"bytes": total, "chunk": chunk}, each=max(2, (1 << 30) * 3 // 2 // total))
+def _chunks(total: int, chunk: int, each: int) -> Job:
+    return Job("chunks", {"bytes": total, "chunk": chunk}, each=each)
 
 
 _AS_FAST = Target("gb_s", 0.9, BARE, at_least=True), Target("cpu_gb", 1.1, BARE)
@@ -164,19 +164,19 @@ WORKLOADS = (
         },
     ),
     _streamed(
-        "batches-4m", "A table in batches of 4 MiB", _chunks(256 * _MIB, 4 * _MIB), *_AS_FAST
+        "batches-4m", "A table in batches of 4 MiB", _chunks(256 * _MIB, 4 * _MIB, 6), *_AS_FAST
     ),
-    _streamed("batches-1m", "A table in batches of 1 MiB", _chunks(256 * _MIB, _MIB), *_AS_FAST),
+    _streamed("batches-1m", "A table in batches of 1 MiB", _chunks(256 * _MIB, _MIB, 6), *_AS_FAST),
     _streamed(
         "chunks-128m",
         "A table in chunks of 128 MiB",
-        _chunks(512 * _MIB, 128 * _MIB),
+        _chunks(512 * _MIB, 128 * _MIB, 3),
         Target("gb_s", 1.6, BARE, at_least=True),
     ),
     _streamed(
         "tiny-batches",
         "A table in 10,000 batches of 64 rows",
-        _chunks(10_000 * 64 * 32, 64 * 32),
+        _chunks(10_000 * 64 * 32, 64 * 32, 3),
         Target("gb_s", 5, BARE, at_least=True),
     ),
     _streamed(
