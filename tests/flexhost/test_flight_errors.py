@@ -12,7 +12,7 @@ from support import LONG, SCHEMA, Client, command, flight_code, function, servin
 
 from flexhost.errors import HostError, Internal
 from flexhost.events import CallEnded, Refused
-from flexhost.frontends import flight_wire
+from flexhost.frontends import endpoints, flight_wire
 
 RETRY_ANY = 0x3_0000
 RETRY_OTHER = 0x2_0000
@@ -367,7 +367,7 @@ def test_a_bug_of_the_host_is_told_as_one_without_its_trace(monkeypatch):
         raise TypeError("a secret of /etc/passwd")
 
     with serving(function(numbers)) as client:
-        monkeypatch.setattr(flight_wire, "encode_ticket", bug)
+        monkeypatch.setattr(endpoints, "encode_ticket", bug)
         with pytest.raises(fl.FlightInternalError) as error:
             client.call()
 
