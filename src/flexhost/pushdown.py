@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
+from flexhost import frames
 from flexhost.conditions import Condition, condition
 from flexhost.context import (
     ExecutionContext,
@@ -21,11 +22,13 @@ from flexhost.context import (
     WeekStart,
 )
 from flexhost.context_filters import MatchAttributeFilter, PositiveAttributeFilter
-from flexhost.errors import BadCall
+from flexhost.errors import BadCall, name_of
 from flexhost.periods import Clock
 from flexhost.pushdown_arrow import expression, kept
 from flexhost.pushdown_python import predicate
 from flexhost.pushdown_sql import Style, Where, where
+
+Rows = TypeVar("Rows")  # a table or a frame, which stays what it is
 
 NO_LABELS: Mapping[str, str] = {}
 
@@ -142,9 +145,23 @@ class Filters:
         """Whether a row, a mapping by column, stays."""
         return predicate(self._conditions)
 
-    def apply(self, table: pa.Table) -> pa.Table:
-        """The rows that stay, of a table with the types of the schema."""
-        return kept(table, self.expression())
+    def apply(self, rows: Rows) -> Rows:
+        """The rows that stay, of a table with the types of the schema, or of a frame of pandas or
+        polars whose values fit them.
+
+        Raises TypeError for anything else, FunctionFailed for a frame that does not fit.
+        """
+        expression = self.expression()
+        if isinstance(rows, (pa.Table, pa.RecordBatch)):
+            return cast(Rows, kept(rows, expression))
+        if not frames.is_frame(rows):
+            raise TypeError(
+                f"filters.apply: expected a pyarrow.Table, or a frame of pandas or polars, got "
+                f"{name_of(rows)}; for a row, a dict, there is filters.predicate()"
+            )
+        if expression is None:
+            return rows
+        return cast(Rows, frames.filtered(rows, expression, self.columns, self.schema))
 
     def check(self) -> None:
         """Raises BadCall, which lists what cannot be expressed, when there is such a filter."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from flexhost import rows
+from flexhost import frames, rows
 from flexhost.contract import Reader, Stream
 from flexhost.coroutines import Steps
 from flexhost.errors import FunctionFailed, name_of, text_of
@@ -64,8 +63,8 @@ def arrow(returned: Any, schema: pa.Schema, function: str) -> pa.Table | Reader:
         return returned
     if isinstance(returned, (list, tuple)):
         return _listed(returned, schema, function)
-    if (frame := _frame(returned, schema)) is not None:
-        return frame
+    if frames.is_frame(returned):
+        return frames.table_of(returned, schema)
     try:
         if hasattr(returned, "__arrow_c_stream__"):
             return pa.RecordBatchReader.from_stream(returned)
@@ -91,15 +90,3 @@ def _listed(items: list[Any] | tuple[Any, ...], schema: pa.Schema, function: str
         return rows.table_of(items, schema, function)
     fitted = Stream(Batches(iter(items), schema, function), schema, function)
     return pa.concat_tables([fitted.schema.empty_table(), *fitted])
-
-
-def _frame(returned: Any, schema: pa.Schema) -> pa.Table | None:
-    """A pandas or polars frame, whose package is there if there is one. None for anything else."""
-    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
-    if pandas is not None and isinstance(returned, pandas.DataFrame):
-        wanted = any(name in schema.names for name in returned.index.names)
-        table = pa.Table.from_pandas(returned, preserve_index=True if wanted else None)
-        return table.replace_schema_metadata()  # or the caller got what pandas writes of itself
-    if polars is not None and isinstance(returned, polars.DataFrame):
-        return returned.to_arrow()
-    return None

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from contexts import between, but, context, match, only, shifted
 
-from flexhost.errors import BadCall
+from flexhost.errors import BadCall, FunctionFailed
 from flexhost.pushdown import Filters
 
 REGIONS = ["EU", "eu", "US", None]
@@ -372,3 +372,65 @@ def test_the_expression_prunes_a_dataset_of_parquet_files(tmp_path):
 def test_a_fiscal_year_starts_in_a_month_that_there_is(month):
     with pytest.raises(ValueError, match=f"fiscal_year_start_month: expected 1 to 12, got {month}"):
         Filters.of(context(), SCHEMA, fiscal_year_start_month=month)
+
+
+def pandas_frame(columns):
+    return pytest.importorskip("pandas", reason="make dev installs it").DataFrame(columns)
+
+
+def polars_frame(columns):
+    return pytest.importorskip("polars", reason="make dev installs it").DataFrame(columns)
+
+
+SALES = {
+    "region": ["EU", "US", None, "EU"],
+    "day": [dt.datetime(2026, month, 1) for month in (1, 2, 3, 4)],
+    "revenue": [1, 2, 3, 4],
+    "more": ["a", "b", "c", "d"],
+}
+
+
+@pytest.mark.parametrize("make", [pandas_frame, polars_frame])
+@pytest.mark.parametrize(
+    ("sent", "stay"),
+    [
+        ([], ["a", "b", "c", "d"]),
+        ([only("region", "EU")], ["a", "d"]),
+        ([but("region", "EU")], ["b", "c"]),
+        ([but("region", None), DAY], ["a", "b"]),
+        ([only("revenue", "2", "3.0")], ["b", "c"]),
+        ([only("region", "nowhere")], []),
+    ],
+)
+def test_a_frame_is_filtered_as_the_table_would_be_and_stays_a_frame(make, sent, stay):
+    frame = make(SALES)
+
+    found = Filters.of(context(*sent), SCHEMA).apply(frame)
+
+    assert type(found) is type(frame)
+    assert list(found.columns) == list(frame.columns)
+    assert found["more"].to_list() == stay
+
+
+def test_a_frame_of_pandas_is_filtered_by_its_index_and_keeps_it():
+    frame = pandas_frame(SALES).set_index(["region", "day"])
+
+    found = Filters.of(context(only("region", "US"), DAY), SCHEMA).apply(frame)
+
+    assert found.index.to_list() == [("US", dt.datetime(2026, 2, 1))]
+
+
+@pytest.mark.parametrize("make", [pandas_frame, polars_frame])
+def test_a_frame_that_does_not_fit_the_schema_is_named_and_filtered_by_nothing(make):
+    filters = Filters.of(context(only("region", "EU")), SCHEMA)
+
+    with pytest.raises(FunctionFailed, match="the frame has no column 'region'"):
+        filters.apply(make({"revenue": [1]}))
+    with pytest.raises(FunctionFailed, match="column 'region' is declared string, .* int64"):
+        filters.apply(make({"region": [1]}))
+
+
+@pytest.mark.parametrize("sent", [[], [only("region", "EU")]])
+def test_what_is_neither_a_table_nor_a_frame_is_refused_with_and_without_filters(sent):
+    with pytest.raises(TypeError, match=r"got list; for a row, a dict, there is .*predicate\(\)"):
+        Filters.of(context(*sent), SCHEMA).apply([{"region": "EU"}])
