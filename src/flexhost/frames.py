@@ -27,7 +27,8 @@ def table_of(frame: Any, schema: pa.Schema) -> pa.Table:
         return frame.to_arrow()
     wanted = any(name in schema.names for name in frame.index.names)
     table = pa.Table.from_pandas(frame, preserve_index=True if wanted else None)
-    return table.replace_schema_metadata()  # or the caller got what pandas writes of itself
+    # without what pandas writes of itself, which callers would get
+    return _untyped_where_empty(table.replace_schema_metadata())
 
 
 def filtered(frame: Any, rows: pc.Expression, names: Iterable[str], schema: pa.Schema) -> Any:
@@ -44,6 +45,14 @@ def filtered(frame: Any, rows: pc.Expression, names: Iterable[str], schema: pa.S
     table = pa.table({**columns, number: pa.array(range(len(frame)), pa.int64())})
     numbers = kept(table, rows)[number].to_pylist()
     return frame.iloc[numbers] if _is_of("pandas", frame) else frame[numbers]
+
+
+def _untyped_where_empty(table: pa.Table) -> pa.Table:
+    """Without values a column of pandas has a type that nobody chose: floats for NaN alone."""
+    for i, column in enumerate(table.columns):
+        if column.null_count == len(column):
+            table = table.set_column(i, table.schema.names[i], pa.nulls(len(column)))
+    return table
 
 
 def _column(table: pa.Table, declared: pa.Field) -> pa.ChunkedArray:

@@ -91,6 +91,30 @@ def test_a_frame_of_pandas_leaves_its_index_and_its_notes_behind():
     assert table.schema.metadata is None
 
 
+@pytest.mark.parametrize("nothing", [[math.nan] * 2, [None] * 2, []])
+@pytest.mark.parametrize(
+    "type_",
+    [pa.string(), pa.date32(), pa.int64(), pa.bool_(), pa.timestamp("us", "UTC")],
+    ids=str,
+)
+def test_a_column_of_a_pandas_frame_without_values_fits_any_type(nothing, type_):
+    pandas = pytest.importorskip("pandas", reason="make dev installs it")
+    schema = pa.schema([("c", type_)])
+
+    table = fitted(pandas.DataFrame({"c": nothing}), schema)
+
+    assert table.to_pydict() == {"c": [None] * len(nothing)}
+    assert table.schema == schema
+
+
+def test_a_column_of_a_pandas_frame_without_values_is_no_column_without_nulls():
+    pandas = pytest.importorskip("pandas", reason="make dev installs it")
+    schema = pa.schema([pa.field("c", pa.string(), nullable=False)])
+
+    with pytest.raises(FunctionFailed, match=r"not nullable \(string\), the result has 1 nulls"):
+        fitted(pandas.DataFrame({"c": [math.nan]}), schema)
+
+
 def test_serving_imports_neither_pandas_nor_polars():
     code = (
         "import flexhost.cli, flexhost.returned, sys; print({'pandas','polars'} & {*sys.modules})"
