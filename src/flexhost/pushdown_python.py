@@ -30,6 +30,20 @@ def predicate(conditions: tuple[Condition, ...]) -> Callable[[Row], bool]:
 
 
 def _test(condition: Condition) -> Test:
+    test, nan_is_null = _bare_test(condition), not pa.types.is_floating(condition.type)
+    return lambda value: test(None if _is_null(value, nan_is_null) else value)
+
+
+def _is_null(value: Any, nan_is_null: bool) -> bool:
+    """None, and what pandas has in its place: NaN and NaT are not equal to themselves, and whether
+    NA is cannot be said."""
+    try:
+        return value is None or (bool(value != value) and nan_is_null)
+    except TypeError:
+        return True
+
+
+def _bare_test(condition: Condition) -> Test:
     match condition:
         case Members():
             return _members(condition)

@@ -219,6 +219,27 @@ def test_a_row_of_plain_python_is_rounded_as_the_column_would():
     assert Filters.of(context(only("c", "0.1")), schema).predicate()({"c": 0.1})
 
 
+def test_what_pandas_has_for_null_is_null_in_a_row():
+    pandas = pytest.importorskip("pandas", reason="make dev installs it")
+    schema = pa.schema([("text", pa.string()), ("whole", pa.int64()), ("day", pa.timestamp("us"))])
+    sent = [but("text", "US"), but("whole", "1"), but("day", "2026-01-01")]
+    stays = Filters.of(context(*sent, match("text", "CONTAINS", "U", negate=True)), schema)
+    period = Filters.of(context(between("day", "2026-01-01", "2026-01-31")), schema)
+
+    for null in (float("nan"), pandas.NA, pandas.NaT, None):
+        row = dict.fromkeys(schema.names, null)
+        assert stays.predicate()(row), null
+        assert not period.predicate()(row), null
+
+
+def test_nan_is_a_value_in_a_column_of_floats_and_what_is_not_there_is_null():
+    pandas = pytest.importorskip("pandas", reason="make dev installs it")
+    filters = Filters.of(context(only("c", None)), pa.schema([("c", pa.float64())]))
+    stays = filters.predicate()
+
+    assert [stays({"c": value}) for value in (float("nan"), pandas.NA)] == [False, True]
+
+
 SCHEMA = pa.schema(
     [("region", pa.string()), ("day", pa.date32()), ("revenue", pa.float64()), ("raw", pa.binary())]
 )
