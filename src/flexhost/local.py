@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from flexhost import in_process, registry, settings
@@ -16,6 +17,7 @@ from flexhost.frontends.flight_wire import decode_command
 from flexhost.function import Function, LoadContext
 from flexhost.health import Health
 from flexhost.host import Host
+from flexhost.modules import PACKAGE
 from flexhost.registry import Registry
 
 # Seconds that a cancelled call has to end, what `on_load` opened to be closed.
@@ -26,7 +28,8 @@ class Local:
     """Its methods raise StartError, when a host would not start, and HostError."""
 
     def __init__(self, files: Iterable[str]) -> None:
-        self._loaded = settings.load(files)
+        self._files = [*files]
+        self._loaded = settings.load(self._files)
         self._host: Host | None = None
         self.cancelled = False
         self._ended = threading.Event()
@@ -40,7 +43,7 @@ class Local:
             return functions[name]
         except UnknownFunction as error:  # a caller over the wire may not be told of the others
             known = [one.name for one in functions]
-            raise UnknownFunction(f"{error}, {meant(name, known)}") from None
+            raise UnknownFunction(f"{error}, {meant(name, known)}{self._unlisted(name)}") from None
 
     @contextmanager
     def call(self, name: str, parameters: dict[str, Any]) -> Iterator[Answer]:
@@ -71,6 +74,16 @@ class Local:
 
     def close(self) -> None:
         """Nothing is open between calls."""
+
+    def _unlisted(self, name: str) -> str:
+        """What to do for a function that is written and not listed."""
+        written = {path.stem: path for path in Path("src", PACKAGE).glob("*.py")}
+        path, module = written.get(name.lower()), f"{PACKAGE}.{name.lower()}"
+        if path is None or module in self._loaded.settings.flexfun.functions:
+            return ""
+        named = f"{PACKAGE}.config.toml"
+        file = next((one for one in self._files if Path(one).name == named), "the settings")
+        return f'; {path} is not listed: add "{module}" to functions in {file}'
 
     def _registry(self, context: LoadContext | None = None) -> Registry:
         wanted = self._loaded.settings.flexfun

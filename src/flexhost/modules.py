@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.machinery
+import importlib.util
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from flexhost.errors import StartError, name_of, text_of
 
+PACKAGE = "flexfun"  # where the template has the author's functions
+
 
 def load(name: str, what: str) -> ModuleType:
     """what: the module is for, for the error. Raises StartError."""
@@ -18,7 +21,7 @@ def load(name: str, what: str) -> ModuleType:
         return importlib.import_module(name)
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, name):
-            raise StartError(f"{what} module {name!r} cannot be found") from None
+            raise StartError(f"{what} module {name!r} cannot be found{_meant(name)}") from None
         raise failure(f"{what} module {name!r} cannot be imported", error) from None
 
 
@@ -60,6 +63,15 @@ def authors_frames(error: BaseException) -> TracebackType | None:
     while frames is not None and _leads_there(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     return frames
+
+
+def _meant(name: str) -> str:
+    """Looked for without an import, which would run the code of the package."""
+    package = importlib.util.find_spec(PACKAGE) if name.isidentifier() else None
+    folders = None if package is None else package.submodule_search_locations
+    full = f"{PACKAGE}.{name}"
+    found = folders and importlib.machinery.PathFinder.find_spec(full, folders)
+    return f", did you mean {full!r}?" if found else ""
 
 
 def _is_parent(missing: str | None, name: str) -> bool:

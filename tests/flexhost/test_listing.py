@@ -145,6 +145,18 @@ def test_an_unknown_function_is_told(shell, running):
         assert done.err == f"flexhost: BAD_ARGUMENT: {told}\n"
 
 
+@pytest.mark.parametrize("name", ["stock", "Stock"])
+def test_a_function_that_is_written_and_not_listed_is_told_how_to_be(shell, name):
+    (shell.package / "stock.py").touch()
+
+    for command in ("describe", "call"):
+        told = shell(command, name).err.strip()
+        assert told.endswith(
+            '; src/flexfun/stock.py is not listed: add "flexfun.stock" to functions in '
+            "config/flexfun.config.toml"
+        )
+
+
 def test_no_function_at_all_is_told(shell):
     empty = shell.folder / "empty.toml"
     empty.write_text("[flexfun]\nfunctions = []\n")

@@ -172,6 +172,11 @@ def test_a_module_that_is_not_there_is_named(loading):
         loading("nowhere.to_be")
 
 
+def test_a_module_of_flexfun_that_is_listed_without_its_package_is_named(loading):
+    with pytest.raises(StartError, match="'sales' cannot be found, did you mean 'flexfun.sales'"):
+        loading("sales")
+
+
 def test_the_traceback_of_the_authors_code_begins_in_the_authors_code(loading):
     with pytest.raises(StartError) as error:
         loading("m", m="def broken():\n    1 / 0\nbroken()\n")
