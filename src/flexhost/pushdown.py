@@ -22,7 +22,7 @@ from flexhost.context import (
     WeekStart,
 )
 from flexhost.context_filters import MatchAttributeFilter, PositiveAttributeFilter
-from flexhost.errors import BadCall, name_of
+from flexhost.errors import BadCall, meant, name_of
 from flexhost.periods import Clock
 from flexhost.pushdown_arrow import expression, kept
 from flexhost.pushdown_python import predicate
@@ -121,11 +121,13 @@ class Filters:
     def take(self, *columns: str) -> Filters:
         """The filters on these columns: the receipt of a function that they are applied.
 
-        Raises ValueError for a name that is no column.
+        Raises LookupError for a name that is no column: a mistake of the function, and not, as a
+        ValueError would be, of its caller.
         """
         for column in columns:
             if column not in self.schema.names:
-                raise ValueError(f"take: {column!r} is no column; {self.schema.names} are")
+                near = meant(column, self.schema.names)
+                raise LookupError(f"filters.take: {column!r} is no column, {near}")
         self._taken.update(columns)
         return Filters(self.schema, (one for one in self._conditions if one.column in columns))
 

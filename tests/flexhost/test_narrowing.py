@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import ClassVar
 
 import pyarrow as pa
@@ -301,3 +302,16 @@ def days():
         table = Client(host.port()).call("days", **parameters(this_year))
 
     assert [day.month for day in table["day"].to_pylist()] == list(range(4, 13))
+
+
+@table_function(SCHEMA)
+def misspells(filters):
+    return filters.take("regoin").apply(ROWS)
+
+
+def test_a_column_that_a_function_misspells_is_no_fault_of_its_caller():
+    with serving(misspells) as client, pytest.raises(fl.FlightServerError) as error:
+        client.call("misspells")
+
+    assert "'regoin' is no column, did you mean 'region'?" in str(error.value)
+    assert json.loads(error.value.extra_info)["code"] == 5

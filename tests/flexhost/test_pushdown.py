@@ -295,7 +295,7 @@ def test_taking_twice_gives_the_same_and_leaves_the_same():
 
 
 def test_taking_what_is_no_column_is_an_error_of_the_author():
-    with pytest.raises(ValueError, match="take: 'regoin' is no column"):
+    with pytest.raises(LookupError, match="'regoin' is no column, did you mean 'region'"):
         Filters.of(context(), SCHEMA).take("regoin")
 
 
