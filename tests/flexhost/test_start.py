@@ -91,7 +91,8 @@ def test_a_port_in_use_is_named(tmp_path):
 
     assert (status, text) == (
         1,
-        f"flexhost: cannot listen on 127.0.0.1:{port}: Address already in use",
+        f"flexhost: cannot listen on 127.0.0.1:{port}: Address already in use: stop what runs "
+        "there, or set another listen_port (GOODDATA_FLIGHT_SERVER__LISTEN_PORT)",
     )
 
 

@@ -17,7 +17,7 @@ from flexhost.auth import Authentication
 from flexhost.call import Call
 from flexhost.caller import Caller
 from flexhost.contract import Stream
-from flexhost.errors import BadCall, HostError, Internal, StartError
+from flexhost.errors import BadCall, HostError, Internal, PortTaken, StartError
 from flexhost.frontends import connections, endpoints, tls
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.address import advertised, try_to_bind, uri
@@ -75,7 +75,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._admission = Admission(host, rpcs, self.errors, authentication)
         scheme = "grpc" if certificates is None else "grpc+tls"
         advertised(scheme, advertise[0], advertise[1] or 1)  # is it one?
-        try_to_bind(*listen)
+        _try_to_bind(listen)
         try:
             with at_home():
                 super().__init__(
@@ -265,3 +265,14 @@ class Telling:
 def _internal(error: BaseException) -> HostError:
     trace = "".join(traceback.format_exception(error, limit=100))
     return Internal("the host failed in a way it should not", trace=trace)
+
+
+def _try_to_bind(listen: tuple[str, int]) -> None:
+    """Raises StartError."""
+    try:
+        try_to_bind(*listen)
+    except PortTaken as error:
+        raise PortTaken(
+            f"{error}: stop what runs there, or set another listen_port "
+            "(GOODDATA_FLIGHT_SERVER__LISTEN_PORT)"
+        ) from None
