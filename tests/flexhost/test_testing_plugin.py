@@ -130,6 +130,26 @@ def test_importing_the_kit_before_pytest_does_is_no_mistake(tmp_path):
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_what_fails_in_the_kit_is_shown_at_the_line_of_the_test(tmp_path):
+    done = run_pytest(
+        tmp_path,
+        """from flexhost.testing import conforms, run, served
+
+def test_run():
+    run(Numbers, n="no number")
+
+def test_served():
+    served(Numbers, n="no number")
+
+def test_conforms():
+    conforms(Numbers, {"n": "no number"})
+""",
+    )
+
+    places = re.findall(r"^(\S+\.py):(\d+): \w+$", done.stdout, re.MULTILINE)
+    assert places == [("test_it.py", "5"), ("test_it.py", "8"), ("test_it.py", "11")], done.stdout
+
+
 @pytest.mark.parametrize("where", [".", "tests", "tests/flexfun"])
 def test_the_tests_of_the_template_find_the_kit_from_every_folder(where):
     done = subprocess.run(

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from flexhost import in_process, registry
 from flexhost.caller import ANYONE, Caller
-from flexhost.errors import BadCall, FunctionFailed
+from flexhost.errors import BadCall, FunctionFailed, HostError
 from flexhost.events import Emit
 from flexhost.function import FlexFun, Function, Headers, LoadContext
 from flexhost.health import Health
@@ -49,6 +49,7 @@ def run(
     Raises what the caller would be told, a `flexhost.errors.HostError` with its `code`; what the
     function itself raised is the `__cause__`. StartError when it cannot be served.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     made, sent = described(function, settings), sent_as(request, columns, parameters)
     with hosting() as (host, resources):
         load(made, settings, host, resources)
@@ -95,13 +96,15 @@ def called(
     host: Host, name: str, sent: dict[str, Any], headers: Headers, caller: Caller
 ) -> pa.Table:
     """Raises HostError."""
+    __tracebackhide__ = True  # pytest shows the line of the test
     try:
         reading = in_process.call(host, name, sent, hint_of(sent), headers, caller)
         with contextlib.closing(reading):
             return whole(reading)
-    except FunctionFailed as error:
-        if error.cause is None:
-            raise
+    except HostError as error:
+        error.__traceback__ = None  # of the way through the host
+        if not isinstance(error, FunctionFailed) or error.cause is None:
+            raise error
         if error.trace:
             error.cause.add_note(error.trace)  # the frames themselves are gone by now
         raise error from error.cause

@@ -35,6 +35,7 @@ def conforms(
     within:        seconds in which a call that nobody wants must have ended.
     headers, caller, settings: see `run`.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     given = calls.headers_of(headers), calls.caller_of(caller)
     try:
         made = calls.described(function, settings)

@@ -45,6 +45,7 @@ def served(
     `__cause__`, a `pyarrow.flight.FlightError`. A caller shows a token, as the header
     `authorization`.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     asked = calls.sent_as(request, columns, parameters)
     with serving(function, settings=settings) as call:
         return call(asked, headers=headers, caller=caller)
@@ -92,6 +93,7 @@ class Serving:
         **parameters: Any,
     ) -> pa.Table:
         """Raises HostError."""
+        __tracebackhide__ = True
         import pyarrow.flight as fl
 
         sent = calls.sent_as(request, columns, parameters)
