@@ -102,7 +102,7 @@ clean: ## remove what was made here, .secrets aside
 
 define make_venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, %s is %s: make PYTHON=..." % (sys.executable, sys.version.split()[0]))'
-echo "making .venv: a minute, the first time"
+[ -x $(BIN)/python ] && echo "bringing .venv up to date" || echo "making .venv: a minute, the first time"
 [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1) -e .
 touch $@

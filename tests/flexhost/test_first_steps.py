@@ -51,12 +51,15 @@ def test_a_clone_serves_a_new_function_after_five_commands(tmp_path):
     clone(folder)
     made = run("make", "dev", python)
     new = run(".venv/bin/flexhost", "new", "weather")
+    (folder / "requirements.txt").touch()  # as who adds a package does
     tested = run("make", "test", python)
     called = run(".venv/bin/flexhost", "call", "weather")
 
     assert made.returncode == 0, made.stderr
     assert new.returncode == 0, new.stderr
     assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert made.stdout == "making .venv: a minute, the first time\n"
+    assert tested.stdout.startswith("bringing .venv up to date\n")
     assert called.stdout.splitlines() == [
         "city     degrees",
         "-------  -------",
