@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -96,7 +96,14 @@ def _form(type_: pa.DataType) -> Callable[[Any], Any]:
         return lambda value: _units(value - epoch, value, type_.unit)
     if pa.types.is_time(type_):
         return lambda value: _units(_since_midnight(value), value, type_.unit)
-    return lambda value: value
+    return _day if pa.types.is_date(type_) else lambda value: value
+
+
+def _day(value: date) -> date:
+    """Of a midnight, as pandas has days, the day."""
+    if isinstance(value, datetime) and value.time() == time.min:
+        return value.date()
+    return value
 
 
 def _units(since: timedelta, value: Any, unit: str) -> int | float:

@@ -232,6 +232,17 @@ def test_what_pandas_has_for_null_is_null_in_a_row():
         assert not period.predicate()(row), null
 
 
+@pytest.mark.parametrize(
+    "sent", [only("day", "2026-01-02"), between("day", "2026-01-02", "2026-01-02")]
+)
+def test_midnight_as_pandas_has_it_is_the_day_in_a_row(sent):
+    pandas = pytest.importorskip("pandas", reason="make dev installs it")
+    stays = Filters.of(context(sent), pa.schema([("day", pa.date32())])).predicate()
+
+    days = [pandas.Timestamp(2026, 1, day) for day in (1, 2, 3)]
+    assert [stays({"day": day}) for day in days] == [False, True, False]
+
+
 def test_nan_is_a_value_in_a_column_of_floats_and_what_is_not_there_is_null():
     pandas = pytest.importorskip("pandas", reason="make dev installs it")
     filters = Filters.of(context(only("c", None)), pa.schema([("c", pa.float64())]))
