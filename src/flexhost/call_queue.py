@@ -57,6 +57,11 @@ class CallQueue:
         return len(self._running)
 
     @property
+    def started(self) -> int:
+        """Workers that were told to start and have not left, those given up aside."""
+        return self._started
+
+    @property
     def oldest(self) -> float | None:
         """When the call was accepted that waits longest, on its clock; None when none waits."""
         with self._lock:

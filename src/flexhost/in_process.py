@@ -29,13 +29,15 @@ def hosting(*, deadline: float = DEADLINE, emit: Emit = lambda event: None) -> I
     at the end are stopped."""
     closers = Closers(2)
     results = Results(deadline, closers, emit)
-    host = Host(Threads(4, 256, emit), results, closers, deadline=deadline, emit=emit)
+    threads = Threads(4, 256, emit)
+    host = Host(threads, results, closers, deadline=deadline, emit=emit)
     try:
         yield host
     finally:
         host.drain(0)
         _let_end(host)
         host.close()
+        threads.join(_LAST)
 
 
 def call(

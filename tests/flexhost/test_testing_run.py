@@ -318,3 +318,20 @@ def test_the_kit_takes_neither_pytest_nor_flight_until_they_are_wanted():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_no_thread_is_at_work_any_more_when_a_call_has_failed():
+    class Slow:
+        """Of a wrong type, and taken apart slowly, as what reads ahead in native code is."""
+
+        def __del__(self):
+            threading.Event().wait(0.3)
+
+    @table_function(SCHEMA)
+    def slow():
+        return Slow()
+
+    with pytest.raises(FunctionFailed):
+        run(slow)
+
+    assert not [one for one in threading.enumerate() if one.name == "worker"]

@@ -111,6 +111,13 @@ class Threads:
     def close(self) -> None:
         self._queue.close()
 
+    def join(self, seconds: float) -> None:
+        """After `close`: wait for the threads to leave, for at most so long. One that is at work in
+        Arrow when the interpreter ends would abort the process."""
+        end = time.monotonic() + seconds
+        while self._queue.started and time.monotonic() < end:
+            threading.Event().wait(0.005)
+
     def _start(self, call: Call | None = None) -> None:
         try:
             threading.Thread(target=self._work, name="worker", daemon=True).start()
