@@ -106,7 +106,9 @@ class Image:
             asked.close()
 
     @contextmanager
-    def started(self, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    def started(
+        self, executors: str = "{}", **settings: object
+    ) -> Iterator[subprocess.Popen[bytes]]:
         given = {
             "listen_port": self.port,
             "health_check_port": self.health,
@@ -121,6 +123,7 @@ class Image:
         more = [
             "GOODDATA_FLIGHT_ENUMERATED_TOKENS__TOKENS=@/run/secrets/tokens",
             'GOODDATA_FLIGHT_FLEXFUN__FUNCTIONS=["my_functions"]',
+            f"GOODDATA_FLIGHT_FLEXFUN__EXECUTORS={executors}",
             "PYTHONPATH=/app/src:/run/secrets",
         ]
         user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs"]
@@ -174,6 +177,18 @@ def test_it_answers_who_has_a_token_over_tls_and_nobody_else(image):
         assert image.client().call(upto=5).num_rows == 5
         with pytest.raises(fl.FlightUnauthenticatedError):
             image.client("another").call()
+
+
+def test_functions_run_in_worker_processes_that_end_with_it(image):
+    with image.started('{"*": "processes"}') as host:
+        until(image.ready)
+        rows = image.client().call(upto=100_000)["n"]
+        at_work = len(Path(f"/proc/{child(host)}/task/{child(host)}/children").read_text().split())
+        status = signalled(host, signal.SIGTERM)
+
+    assert rows.to_pylist() == list(range(100_000))
+    assert at_work == 2  # what workers are forked from, and what looks after that
+    assert status == 0
 
 
 def test_a_long_call_is_finished_after_sigterm_and_the_status_is_0(image):
