@@ -11,19 +11,20 @@ from flexhost.coroutines import Awaited
 from flexhost.elements import Elements
 from flexhost.errors import FunctionFailed, HostError
 from flexhost.failures import failure
-from flexhost.function import TOLD, FlexFun, Function, Headers, Instance
+from flexhost.function import TOLD, FlexFun, Function, Given, Headers, Instance
 from flexhost.pushdown import Filters
 
 
 class Arguments:
-    """params:  of the function's own class, or the raw parameters.
+    """parameters: what the caller gave, be it a batch.
+    params:  of the function's own class, or `parameters`.
     columns: the hint for `call`; `hint` is the caller's own.
     """
 
     def __init__(
         self,
         function: Function,
-        parameters: dict[str, Any],
+        parameters: Given,
         hint: tuple[str, ...] | None,
         headers: Headers,
         caller: Caller,
@@ -39,6 +40,8 @@ class Arguments:
     @cached_property
     def context(self) -> ExecutionContext | None:
         """Raises BadCall."""
+        if not isinstance(self.parameters, dict):
+            return None
         return ExecutionContext.from_parameters(self.parameters)
 
     @cached_property
@@ -77,7 +80,7 @@ class Arguments:
 
 def accept(
     function: Function,
-    parameters: dict[str, Any],
+    given: Given,
     columns: tuple[str, ...] | None,
     headers: Headers,
     caller: Caller,
@@ -86,15 +89,15 @@ def accept(
 
     Raises BadCall, and FunctionFailed where the function's own class fails at it.
     """
-    params: Any = parameters
+    params: Any = given
     if function.parameters is not None:
         try:
-            params = function.parameters.read(parameters)
+            params = function.parameters.read(given)
         except HostError:
             raise
         except Exception as error:
             raise failure(error, function) from None
-    accepted = Arguments(function, parameters, columns or None, headers, caller, params)
+    accepted = Arguments(function, given, columns or None, headers, caller, params)
     if function.reads_context:
         accepted.prepare()
     return accepted

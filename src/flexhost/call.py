@@ -19,7 +19,7 @@ from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult
 from flexhost.events import CallEnded, Emit
 from flexhost.failures import failure
-from flexhost.function import Function, Headers, Instance
+from flexhost.function import Function, Given, Headers, Instance
 from flexhost.ids import new_id
 from flexhost.kept import Kept
 from flexhost.narrowing import narrowing
@@ -104,7 +104,7 @@ class Call:
     def __init__(
         self,
         function: Function,
-        parameters: dict[str, Any],
+        given: Given,
         columns: tuple[str, ...] | None,
         headers: Headers,
         *,
@@ -144,7 +144,7 @@ class Call:
         self.read_at: float | None = None  # when somebody had read all of its table
         self.awaited_by = 0
         self.last_awaited = math.inf  # nobody came to wait yet: whoever submitted it will
-        self._arguments: Arguments | None = accept(function, parameters, columns, headers, caller)
+        self._arguments: Arguments | None = accept(function, given, columns, headers, caller)
         self._instance: Instance | None = None
         self._emit = emit
         self._keep = keep

@@ -220,7 +220,14 @@ class Instance(Protocol):
     ) -> Data: ...
 
 
+# What a call is given: parameters by their names, or a batch with a row of arguments for each time
+# that a function of rows is called.
+Given: TypeAlias = "dict[str, Any] | pa.RecordBatch"
 Elsewhere: TypeAlias = "Callable[[Arguments], Instance]"
+# What a function gives for a row of arguments: one value, or any number of rows.
+SCALAR, TABLE = KINDS = "scalar", "table"
+# What a function of arguments takes: a row of Python values, or columns of Arrow or of pandas.
+ROW, BATCH, PANDAS = STYLES = "row", "batch", "pandas"
 # What may run the calls of a function, by the names that authors and settings use.
 THREADS, PROCESSES, COROUTINES = EXECUTORS = "threads", "processes", "coroutines"
 
@@ -235,7 +242,7 @@ class Function:
     by_name:      whether `call` takes its arguments by their names; otherwise by position.
     wants_caller: whether `call` takes a `caller` besides.
     cache:        whether and how equal calls share.
-    parameters:   what reads the caller's parameters; None to leave them as they are.
+    parameters:   what reads and checks what the caller gave; None to leave it as it is.
     told:         attributes that its object is given before `call`.
     deadline:     seconds from acceptance, in place of the host's own.
     max_running:  calls that may run at once.
@@ -246,6 +253,12 @@ class Function:
     applies_filters, narrows_elements: what the host does to its rows.
     has_elements: whether it has a `label_elements`.
     reads_context: whether the execution context must be right before a call may wait.
+    kind, style:  of `KINDS` and of `STYLES`.
+    arguments:    of a function with type hints, in its own order; nullable where None may come.
+    deterministic: whether equal arguments give equal results.
+    over_batches: the same function, called with batches of its arguments. Its schema is that of an
+                  answer: of a scalar one column, of a table `row`, which says for which row of the
+                  batch (int32, from 0), and the value. None if it can only be called by parameters.
     """
 
     name: str
@@ -271,10 +284,26 @@ class Function:
     narrows_elements: bool = False
     has_elements: bool = False
     reads_context: bool = False
+    kind: str = TABLE
+    style: str = ROW
+    arguments: pa.Schema | None = None
+    deterministic: bool = True
+    over_batches: Function | None = None
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", frozenset(self.schema.names))
+
+    def called_with(self, given: Given) -> Function:
+        """The one that is called with this: itself or, with a batch, `over_batches`.
+
+        Raises BadCall when there is none.
+        """
+        if not isinstance(given, pa.RecordBatch):
+            return self
+        if self.over_batches is None:
+            raise BadCall(f"function {self.name!r} takes parameters, it cannot be given batches")
+        return self.over_batches
 
     def select(self, hint: tuple[str, ...] | None) -> pa.Schema:
         """The schema that a call with this column hint answers with, in the hint's order.

@@ -15,7 +15,7 @@ from flexhost.closers import Closers
 from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
 from flexhost.events import Emit, Refused
 from flexhost.executor import Executor
-from flexhost.function import Function, Headers
+from flexhost.function import Function, Given, Headers
 from flexhost.ids import new_id
 from flexhost.open_calls import OpenCalls
 from flexhost.reading import Reading
@@ -103,7 +103,7 @@ class Host:
     def submit(
         self,
         name: str,
-        parameters: dict[str, Any],
+        given: Given,
         columns: tuple[str, ...] | None,
         headers: Headers,
         *,
@@ -113,6 +113,7 @@ class Host:
     ) -> Call:
         """Accept a call. Whoever submits it must `wait` for it.
 
+        given:   see `Function.called_with`.
         poll:    seconds between the polls of a caller that polls; the call goes on between them.
         command: kept with the call for such a caller.
 
@@ -120,6 +121,8 @@ class Host:
         """
         function = self.functions.get(name, caller)
         try:
+            function = function.called_with(given)
+            parameters = given if isinstance(given, dict) else {}
             key = None
             if function.cache is not None:
                 key = key_of(function, parameters, columns, headers, caller.name)
@@ -128,7 +131,7 @@ class Host:
             make = functools.partial(
                 Call,
                 function,
-                parameters,
+                given,
                 columns,
                 headers,
                 deadline=self._clock() + self._seconds_of(function),

@@ -47,7 +47,7 @@ _LAST = 1.0
 
 
 # Name, parameters, hint, headers, caller and carrier of a call.
-Given: TypeAlias = tuple[
+Asked: TypeAlias = tuple[
     str, dict[str, Any], tuple[str, ...] | None, Headers, Caller, dict[str, str]
 ]
 
@@ -138,7 +138,7 @@ class Worker:
         try:
             name, parameters, hint, headers, caller, carrier = _understood(given)
             call = Call(
-                self._functions[name],
+                self._functions[name].called_with(parameters),
                 parameters,
                 hint,
                 headers,
@@ -236,9 +236,9 @@ class Worker:
             os.close(fd)
 
 
-def _understood(given: bytes) -> Given:
+def _understood(given: bytes) -> Asked:
     try:
-        return cast(Given, pickle.loads(given))  # noqa: S301  # of our host
+        return cast(Asked, pickle.loads(given))  # noqa: S301  # of our host
     except Exception as error:  # of an object that a verifier made
         what = f"what belongs to the call cannot be had in another process: {text_of(error)}"
         raise FunctionFailed(what) from None
