@@ -24,7 +24,7 @@ from flexhost import FlexFun, table_function
 from flexhost.arguments import accept, instance_for
 from flexhost.caller import ANYONE
 from flexhost.contract import fit
-from flexhost.registry import describe
+from flexhost.describe import describe
 from flexhost.returned import arrow
 
 LIMIT = 60.0  # microseconds

@@ -27,12 +27,12 @@ from flexhost.auth import Authentication
 from flexhost.call import Call
 from flexhost.closers import Closers
 from flexhost.contract import fit
+from flexhost.describe import describe
 from flexhost.events import CallEnded
 from flexhost.frontends import endpoints
 from flexhost.frontends import flight_wire as wire
 from flexhost.logs import JsonLines, Line
 from flexhost.metrics import Metrics
-from flexhost.registry import describe
 from flexhost.results import Results
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 from measured.small import Small

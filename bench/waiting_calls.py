@@ -23,10 +23,11 @@ import pyarrow as pa
 
 from flexhost import FlexFun
 from flexhost.closers import Closers
+from flexhost.describe import describe
 from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.threads import Threads
 from flexhost.host import Host
-from flexhost.registry import Registry, describe
+from flexhost.registry import Registry
 from flexhost.results import Results
 
 WAIT = 0.05

@@ -1,9 +1,10 @@
 """The names authors import."""
 
+from flexhost.cache_policy import CachePolicy
 from flexhost.caller import Caller
 from flexhost.context import ExecutionContext
 from flexhost.errors import BadArgument
-from flexhost.function import CachePolicy, FlexFun, LoadContext, ModuleHealthStatus
+from flexhost.flex_fun import FlexFun, LoadContext, ModuleHealthStatus
 from flexhost.messages import DataSourceMessage, with_messages
 from flexhost.table_functions import table_function
 

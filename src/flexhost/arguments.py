@@ -11,7 +11,8 @@ from flexhost.coroutines import Awaited
 from flexhost.elements import Elements
 from flexhost.errors import FunctionFailed, HostError
 from flexhost.failures import failure
-from flexhost.function import TOLD, FlexFun, Function, Given, Headers, Instance
+from flexhost.flex_fun import TOLD, FlexFun
+from flexhost.function import Function, Given, Headers, Instance
 from flexhost.pushdown import Filters
 
 

@@ -15,8 +15,9 @@ from flexhost import registry, settings, verification
 from flexhost.aligned import aligned
 from flexhost.errors import PortTaken, StartError
 from flexhost.exposure import is_loopback
+from flexhost.flex_fun import LoadContext
 from flexhost.frontends.address import advertised, try_to_bind
-from flexhost.function import Function, LoadContext
+from flexhost.function import Function
 from flexhost.health import Health
 from flexhost.reach import is_own_machine
 from flexhost.settings import Loaded, Server

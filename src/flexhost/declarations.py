@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost.errors import StartError
-from flexhost.function import CALL_ATTRIBUTES, COROUTINES, EXECUTORS, THREADS, FlexFun
+from flexhost.flex_fun import CALL_ATTRIBUTES, FlexFun
+from flexhost.function import COROUTINES, EXECUTORS, THREADS
 from flexhost.parameters import Parameters
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flexhost.function import ModuleHealthStatus
+from flexhost.flex_fun import ModuleHealthStatus
 
 
 class Health:

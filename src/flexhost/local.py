@@ -13,8 +13,9 @@ from flexhost import in_process, registry, settings
 from flexhost.answer import Answer
 from flexhost.check import location_of
 from flexhost.errors import UnknownFunction, meant
+from flexhost.flex_fun import LoadContext
 from flexhost.frontends.flight_wire import decode_command
-from flexhost.function import Function, LoadContext
+from flexhost.function import Function
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.modules import PACKAGE

@@ -4,22 +4,16 @@ needs no lock."""
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import json
-import re
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import pyarrow as pa
-
-from flexhost import declarations, modules, table_functions
+from flexhost import modules
 from flexhost.caller import Caller
+from flexhost.describe import describe, is_function
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
-from flexhost.function import CachePolicy, Elsewhere, FlexFun, Function, LoadContext
-from flexhost.parameters import Parameters
+from flexhost.flex_fun import LoadContext
+from flexhost.function import Elsewhere, Function
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -87,7 +81,7 @@ def load(
     names = tuple(names)
     for name in names:
         module = modules.load(name, "function")
-        found = list(modules.members_of(module, "function", _is_function))
+        found = list(modules.members_of(module, "function", is_function))
         if not found:
             raise StartError(
                 f"module {name!r} defines no function: expected a class with Name, Schema and "
@@ -136,141 +130,3 @@ def _described(
         raise
     except BaseException as error:
         raise modules.failure(f"{source!r} cannot be inspected", error) from None
-
-
-def describe(
-    source: Any, *, fiscal_year_start_month: int = 1, executors: Mapping[str, str] = _NONE
-) -> Function:
-    """The Function that a class, or a `@table_function`, stands for.
-
-    executors: patterns of names, as of files → the executor of functions that name none.
-
-    Raises StartError that says what is wrong with it.
-    """
-    where = f"{source.__module__}.{source.__qualname__}"
-    if table_functions.is_declared(source):
-        where = f"table function {where}"
-        made = _describe(table_functions.flex_fun(source, where), where, source, executors)
-    else:
-        code = getattr(source, "call", None)
-        made = _describe(source, f"function class {where}", code, executors)
-    return dataclasses.replace(made, source=source, fiscal_year_start_month=fiscal_year_start_month)
-
-
-def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str]) -> Function:
-    """code: what the author wrote to be called."""
-    name = getattr(cls, "Name", None)
-    if not isinstance(name, str) or not name.strip():
-        raise StartError(f"{where} has no Name: expected a non-empty str, found {name!r}")
-    schema = getattr(cls, "Schema", None)
-    if not isinstance(schema, pa.Schema):
-        raise StartError(f"{where} has no Schema: expected a pyarrow.Schema, found {schema!r}")
-    for column, times in Counter(schema.names).items():
-        if times > 1:
-            raise StartError(f"the Schema of {where} has {times} columns named {column!r}")
-    create = getattr(cls, "create", cls)
-    if not callable(create):
-        raise StartError(f"{where}: create is {create!r}, expected a class method")
-    by_name, wants_caller = _how_called(cls, where)
-    parameters = declarations.parameters_of(cls, where)
-    elements = declarations.elements_of(cls, where)
-    codes = [code] if elements is None else [code, elements]
-    return Function(
-        name=name,
-        schema=schema,
-        create=create,
-        by_name=by_name,
-        wants_caller=wants_caller,
-        metadata=_metadata(cls, where, parameters),
-        cache=_cache(cls, where, code),
-        parameters=parameters,
-        told=declarations.told_of(cls, parameters),
-        deadline=declarations.deadline_of(cls, where),
-        max_running=declarations.max_running_of(cls, where),
-        asynchronous=any(map(declarations.is_async, codes)),
-        executor=declarations.executor_of(cls, name, executors, where, codes),
-        labels=declarations.labels_of(cls, schema, where),
-        applies_filters=declarations.applies_filters(cls, where),
-        narrows_elements=declarations.narrows_elements(cls, where),
-        has_elements=elements is not None,
-        reads_context=declarations.reads_context(cls, code),
-        module=cls.__module__,
-        file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
-    )
-
-
-def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:
-    """Whether `call` takes its arguments by the names the protocol gives them, and whether it has a
-    `caller` besides."""
-    call = getattr(cls, "call", None)
-    if not callable(call) or call is FlexFun.call or inspect.isabstract(cls):
-        raise StartError(f"{where} has no call(self, parameters, columns, headers)")
-    signature = inspect.signature(call)
-    for more in (["caller"], []) if "caller" in signature.parameters else ([],):
-        for arguments, names in (((), ("parameters", "columns", "headers")), ((None,) * 3, ())):
-            try:
-                signature.bind(None, *arguments, **dict.fromkeys([*names, *more]))
-                return bool(names), bool(more)
-            except TypeError as error:
-                reason = error
-    raise StartError(
-        f"{where}: call{signature} cannot be called with (parameters, columns, headers): {reason}"
-    )
-
-
-def _cache(cls: type[Any], where: str, code: Any) -> CachePolicy | None:
-    policy = getattr(cls, "Cache", None)
-    if policy is None:
-        return None
-    if not isinstance(policy, CachePolicy):
-        raise StartError(f"{where}: Cache is {policy!r}, expected a CachePolicy or None")
-    generates = inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
-    if generates or _is_stream(code):
-        raise StartError(f"{where}: call returns a stream, which cannot be cached: return a Table")
-    if policy.shared and "caller" in inspect.signature(code).parameters:
-        raise StartError(f"{where}: call takes its caller, so callers cannot share: shared is True")
-    return policy
-
-
-def _is_stream(call: Any) -> bool:
-    """Whether its annotation says that it returns a stream, and never a table."""
-    annotation = inspect.signature(call).return_annotation
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return "Table" not in text and bool(_STREAMS.search(text))
-
-
-_STREAMS = re.compile(r"\b(\w*Reader|Iterator|Iterable|Generator)\b")
-
-
-def _metadata(cls: type[Any], where: str, parameters: Parameters | None) -> dict[str, Any] | None:
-    """Metadata as plain values, so that it can be written whenever it is asked for."""
-    metadata = getattr(cls, "Metadata", None)
-    if metadata is not None and not isinstance(metadata, dict):
-        raise StartError(f"{where}: Metadata is {metadata!r}, expected a dict or None")
-    metadata = declarations.with_parameters(metadata, parameters, where)
-    if metadata is None:
-        return None
-    try:
-        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
-        return dict(json.loads(text.encode()))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise StartError(f"{where}: Metadata cannot be written as JSON: {error}") from None
-
-
-def _is_function(member: Any) -> bool:
-    """Whether what a module has means to be a function."""
-    if issubclass(type(member), type):
-        return _is_function_class(member)
-    return table_functions.is_declared(member)
-
-
-def _is_function_class(cls: type[Any]) -> bool:
-    """One without a Name that others derive from, or whose own name begins with an underscore, is a
-    base class."""
-    if cls is FlexFun:
-        return False
-    named = isinstance(getattr(cls, "Name", None), str)
-    if issubclass(cls, FlexFun):
-        return named or not (cls.__subclasses__() or cls.__name__.startswith("_"))
-    by_shape = all(hasattr(cls, attribute) for attribute in ("Name", "Schema", "call"))
-    return by_shape and (named or not (cls.__subclasses__() or inspect.isabstract(cls)))

@@ -11,7 +11,8 @@ from flexhost import forwarded, registry
 from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.processes import elsewhere
 from flexhost.executors.routed import Routed
-from flexhost.function import COROUTINES, PROCESSES, THREADS, Function, LoadContext
+from flexhost.flex_fun import LoadContext
+from flexhost.function import COROUTINES, PROCESSES, THREADS, Function
 from flexhost.host import Host
 from flexhost.registry import Registry
 from flexhost.settings import Flexfun, Loaded

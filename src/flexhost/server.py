@@ -20,10 +20,11 @@ from flexhost.errors import SettingsError
 from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
+from flexhost.flex_fun import LoadContext
 from flexhost.frontends import connections
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
-from flexhost.function import COROUTINES, PROCESSES, THREADS, LoadContext
+from flexhost.function import COROUTINES, PROCESSES, THREADS
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.observability import Telemetry

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from flexhost.function import CachePolicy, FlexFun, Headers
+from flexhost.cache_policy import CachePolicy
+from flexhost.flex_fun import FlexFun
+from flexhost.function import Headers
 from flexhost.parameters import class_of
 
 # Arguments of a function that are not parameters: what an object of a class has or is called with.

@@ -9,7 +9,7 @@ from flexhost import modules
 from flexhost.auth import Verifier
 from flexhost.caller import Caller
 from flexhost.errors import SettingsError, StartError
-from flexhost.function import LoadContext
+from flexhost.flex_fun import LoadContext
 from flexhost.settings import ENUMERATED, JWT, EnumeratedTokens, Jwt, Settings
 from flexhost.tokens import EnumeratedTokenVerification, Known
 

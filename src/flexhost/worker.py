@@ -26,9 +26,10 @@ from flexhost.contract import Stream
 from flexhost.errors import Cancelled, FunctionFailed, HostError, StartError, text_of
 from flexhost.events import Emit, ReadEnded
 from flexhost.failures import failure
+from flexhost.flex_fun import LoadContext, ModuleHealthStatus
 from flexhost.footprint import write
 from flexhost.fresh import Modules
-from flexhost.function import Headers, LoadContext, ModuleHealthStatus
+from flexhost.function import Headers
 from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.retained import Retained

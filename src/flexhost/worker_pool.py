@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flexhost.errors import Busy, Cancelled, ShuttingDown, StartError
-from flexhost.function import HealthMonitor, ModuleHealthStatus
+from flexhost.flex_fun import HealthMonitor, ModuleHealthStatus
 from flexhost.worker_process import LEAVE, Relay, Start, Task, WorkerProcess
 
 _logger = logging.getLogger("flexhost")

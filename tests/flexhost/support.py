@@ -24,6 +24,7 @@ from flexhost import FlexFun
 from flexhost.auth import Authentication, Verifier
 from flexhost.certificates import TlsSettings
 from flexhost.closers import Closers
+from flexhost.describe import describe
 from flexhost.events import Event
 from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.routed import Routed
@@ -35,7 +36,7 @@ from flexhost.frontends.listener import Listener
 from flexhost.function import COROUTINES, THREADS
 from flexhost.health import Health
 from flexhost.host import Host
-from flexhost.registry import Registry, describe
+from flexhost.registry import Registry
 from flexhost.results import Results
 from flexhost.retained import Retained
 from flexhost.shares import share_by

@@ -9,9 +9,9 @@ from support import KEEP, SCHEMA, function
 from flexhost import CachePolicy
 from flexhost.cache import Cache, key_of
 from flexhost.call import Call, State
+from flexhost.describe import describe
 from flexhost.errors import BadCall, Busy, Cancelled, FunctionFailed
 from flexhost.events import CallEnded, Evicted
-from flexhost.registry import describe
 from flexhost.retained import Retained
 
 TTL = 60.0

@@ -13,8 +13,8 @@ from support import KEEP, LONG, function, until
 
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
+from flexhost.describe import describe
 from flexhost.errors import Busy
-from flexhost.registry import describe
 from flexhost.shares import share_by
 
 ANY = describe(function(lambda *_: pa.table({"n": [1]})))

@@ -12,9 +12,9 @@ from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call, State
 from flexhost.closers import Closers
+from flexhost.describe import describe
 from flexhost.errors import Cancelled, FunctionFailed, HostError, TimedOut
 from flexhost.events import CallEnded, ReadEnded
-from flexhost.registry import describe
 from flexhost.results import Results
 
 TTL = 60.0

@@ -21,12 +21,12 @@ from support import NUMBERS, ROOT, process, serving
 from flexfun.sample_function import SampleFlexFunction
 from flexhost import LoadContext
 from flexhost.caller import Caller
+from flexhost.describe import describe
 from flexhost.digests import Digest
 from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_OTHER
 from flexhost.health import Health
 from flexhost.messages import KEY
 from flexhost.periods import GRANULARITIES
-from flexhost.registry import describe
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
 from flexhost.testing import LabelElements, Report, conforms, report
 from flexhost.testing.asked import Asked

@@ -14,6 +14,7 @@ from flexhost import CachePolicy
 from flexhost.call import State
 from flexhost.caller import Caller
 from flexhost.closers import Closers
+from flexhost.describe import describe
 from flexhost.errors import (
     Busy,
     Cancelled,
@@ -26,7 +27,7 @@ from flexhost.errors import (
 )
 from flexhost.executors.threads import Threads
 from flexhost.host import UNREAD, Host
-from flexhost.registry import Registry, describe
+from flexhost.registry import Registry
 from flexhost.results import Results
 from flexhost.waiters import EVERY, Waiters
 

@@ -31,6 +31,7 @@ LAYERS = [
         "ids",
         "bell",
         "affinity",
+        "cache_policy",
         "caller",
         "digests",
         "fresh",
@@ -44,6 +45,7 @@ LAYERS = [
     ],
     ["parameters", "footprint"],
     ["function"],
+    ["flex_fun"],
     [
         "memory",
         "capacity",
@@ -58,7 +60,8 @@ LAYERS = [
     ["spool", "arguments", "channel", "memory_files"],
     ["kept", "rows", "declarations", "narrowing"],
     ["retained", "returned"],
-    ["registry", "call", "health", "closers"],
+    ["describe", "call", "health", "closers"],
+    ["registry"],
     ["joined", "cache", "messages", "run_bounds", "worker_process"],
     ["reading"],
     [

@@ -14,9 +14,9 @@ from support import LONG, SCHEMA, Client, function, process, serving, until
 
 from flexhost import LoadContext, table_function
 from flexhost.check import Kind, check
+from flexhost.describe import describe
 from flexhost.errors import StartError
 from flexhost.health import Health
-from flexhost.registry import describe
 from flexhost.resources import Resources
 
 TABLE = pa.table({"n": [1]})

@@ -24,6 +24,7 @@ from support import KEEP, LONG, NUMBERS, ROOT, SCHEMA, Client, free_port, functi
 from flexhost import writer
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
+from flexhost.describe import describe
 from flexhost.errors import (
     BadCall,
     Cancelled,
@@ -37,7 +38,6 @@ from flexhost.kept import Kept
 from flexhost.logs import JsonLines, write_later
 from flexhost.masks import masked
 from flexhost.observability import Telemetry
-from flexhost.registry import describe
 from flexhost.returned import arrow
 
 MORE = (

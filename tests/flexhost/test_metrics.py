@@ -15,10 +15,10 @@ from exported import Exporting, exporting
 from prometheus_client import CollectorRegistry
 from support import LONG, NUMBERS, ROOT, SCHEMA, Client, command, function, process, serving, until
 
+from flexhost.describe import describe
 from flexhost.events import ReadEnded
 from flexhost.frontends.flight_wire import CODES
 from flexhost.metrics import BOUNDS, Metrics
-from flexhost.registry import describe
 from flexhost.settings import Server
 
 SRC = ROOT / "src" / "flexhost"

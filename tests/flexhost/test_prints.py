@@ -14,9 +14,9 @@ import pytest
 from support import KEEP, Client, function, process
 
 from flexhost.call import Call, running
+from flexhost.describe import describe
 from flexhost.events import CallEnded
 from flexhost.prints import Prints, capture
-from flexhost.registry import describe
 
 
 @pytest.fixture

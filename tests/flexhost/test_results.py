@@ -10,9 +10,9 @@ from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call
 from flexhost.closers import Closers
+from flexhost.describe import describe
 from flexhost.errors import Busy, Cancelled, FunctionFailed, NoResult, ResultConsumed, ShuttingDown
 from flexhost.events import ReadEnded
-from flexhost.registry import describe
 from flexhost.results import Results
 
 TABLE = pa.table({"n": [1, 2, 3]})

@@ -18,8 +18,8 @@ from flexhost import CachePolicy
 from flexhost.cache import key_of
 from flexhost.call import Call, State
 from flexhost.closers import Closers
+from flexhost.describe import describe
 from flexhost.errors import Busy, Cancelled, NoResult, ResultConsumed
-from flexhost.registry import describe
 from flexhost.results import Results
 from flexhost.retained import Retained
 from flexhost.spool import Spool

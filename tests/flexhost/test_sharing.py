@@ -13,10 +13,10 @@ from support import LONG, SCHEMA, Client, command, flight_code, function, proces
 
 from flexhost import CachePolicy
 from flexhost.caller import Caller
+from flexhost.describe import describe
 from flexhost.digests import Digest
 from flexhost.errors import StartError
 from flexhost.events import CallEnded, WorkerAbandoned
-from flexhost.registry import describe
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 

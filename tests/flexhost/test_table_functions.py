@@ -22,9 +22,10 @@ from support import KEEP, LONG, SCHEMA, flight_code, function, serving, until
 from flexhost import BadArgument, CachePolicy, Caller, FlexFun, table_function
 from flexhost.call import Call, running
 from flexhost.coroutines import Awaited
+from flexhost.describe import describe
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, StartError
 from flexhost.logs import JsonLines
-from flexhost.registry import describe, load
+from flexhost.registry import load
 
 
 @table_function(SCHEMA)

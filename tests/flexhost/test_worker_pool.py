@@ -20,10 +20,10 @@ from flexhost.call import Call, running
 from flexhost.caller import ANYONE
 from flexhost.channel import Channel
 from flexhost.contract import Stream
+from flexhost.describe import describe
 from flexhost.errors import Cancelled, FunctionFailed
 from flexhost.executors.processes import Remote
 from flexhost.health import Health
-from flexhost.registry import describe
 from flexhost.settings import Server
 from flexhost.worker import Worker
 from flexhost.worker_pool import WorkerPool

@@ -13,7 +13,7 @@ from flexhost.call_queue import CallQueue
 from flexhost.closers import Closers
 from flexhost.errors import Busy
 from flexhost.events import Emit, WorkerAbandoned
-from flexhost.function import FlexFun
+from flexhost.flex_fun import FlexFun
 from flexhost.ticker import Ticker
 
 if TYPE_CHECKING:

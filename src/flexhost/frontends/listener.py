@@ -14,9 +14,9 @@ from flexhost.affinity import at_home
 from flexhost.certificate_files import CertificateFiles
 from flexhost.certificates import Certificates, TlsSettings
 from flexhost.errors import SettingsError, StartError
+from flexhost.flex_fun import ModuleHealthStatus
 from flexhost.frontends import tls
 from flexhost.frontends.flight import FlightFrontend
-from flexhost.function import ModuleHealthStatus
 from flexhost.health import Health
 
 _logger = logging.getLogger("flexhost")

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from flexhost import in_process, registry
 from flexhost.caller import ANYONE, Caller
+from flexhost.describe import describe
 from flexhost.errors import BadCall, FunctionFailed, HostError
 from flexhost.events import Emit
-from flexhost.function import FlexFun, Function, Headers, LoadContext
+from flexhost.flex_fun import FlexFun, LoadContext
+from flexhost.function import Function, Headers
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.reading import Reading
@@ -71,9 +73,7 @@ def hosting(emit: Emit = lambda event: None) -> Iterator[Parts]:
 def described(function: Any, settings: Settings | None) -> Function:
     """Raises StartError."""
     own = (settings or {}).get("flexfun", {})
-    return registry.describe(
-        function, fiscal_year_start_month=own.get("fiscal_year_start_month", 1)
-    )
+    return describe(function, fiscal_year_start_month=own.get("fiscal_year_start_month", 1))
 
 
 def load(
