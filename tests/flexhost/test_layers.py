@@ -18,10 +18,10 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["fields", "periods", "compute", "later"],
-    ["context_filters", "literals", "batches"],
-    ["context_requests", "conditions", "contract"],
-    ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct"],
+    ["fields", "periods", "compute", "later", "record_types", "sql_types", "type_table"],
+    ["context_filters", "literals", "batches", "flink_types"],
+    ["context_requests", "conditions", "contract", "typed"],
+    ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct", "types"],
     ["frames"],
     ["pushdown"],
     ["elements", "sql_templates"],
@@ -43,7 +43,8 @@ LAYERS = [
         "stops",
         "version",
     ],
-    ["parameters", "footprint"],
+    ["parameters", "footprint", "building"],
+    ["columns"],
     ["function"],
     ["flex_fun"],
     [

@@ -1,0 +1,260 @@
+"""Python values → a column of a type; or which of them does not fit, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import operator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import accumulate, chain
+from numbers import Real
+from typing import Any
+
+import pyarrow as pa
+
+from flexhost.problems import shown
+from flexhost.typed import python_class
+
+
+class Unfit(ValueError):
+    """A value that does not fit.
+
+    index: its place in the column.
+    why:   a part of a sentence after the value.
+    """
+
+    def __init__(self, index: int, value: Any, why: str) -> None:
+        super().__init__(f"value {index} is {shown(value)}, {why}")
+        self.index = index
+        self.value = value
+        self.why = why
+
+
+def array(values: Iterable[Any], type_: pa.DataType, nullable: bool = True) -> pa.Array:
+    """A column of exactly these values. Raises Unfit for the first that does not fit."""
+    values = values if isinstance(values, list) else list(values)
+    kind = python_class(type_)
+    build = _BUILDERS.get(kind)
+    built = _scalars(values, type_, kind) if build is None else build(values, type_)
+    if not nullable and built.null_count:
+        index = built.is_null().to_pylist().index(True)
+        raise Unfit(index, values[index], "and the type has no None")
+    return built
+
+
+def place(ends: Sequence[int], index: int) -> int:
+    """Which of several lists has an element of all of them, one after the other."""
+    return bisect_right(ends, index) - 1
+
+
+def _scalars(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
+    if type_ in _TOLD_BY_ARROW:
+        try:
+            built = pa.array(values)
+        except _FAULTS:
+            pass  # below, one by one
+        else:
+            if built.type == type_:
+                return built
+    elif set(map(type, values)) <= {kind, type(None)}:
+        try:
+            return _exactly(values, type_, kind)
+        except _FAULTS:
+            pass
+    return _exactly(_cleaned(values, type_, kind), type_, kind)
+
+
+# The type that Arrow finds for values is this one only when all of them are of it. (A flag among
+# floats is 1.0 or 0.0, and an int is a float if it can be, as type checkers have it.)
+_TOLD_BY_ARROW = frozenset([pa.bool_(), pa.int64(), pa.float64(), pa.utf8()])
+
+
+def _cleaned(values: list[Any], type_: pa.DataType, kind: Any) -> list[Any]:
+    """As plain values of Python, each of them tried by itself. Raises Unfit."""
+    clean, expected = _CLEANERS.get(kind, (lambda value: value, f"a {type_}"))
+    cleaned: list[Any] = []
+    for index, value in enumerate(values):
+        try:
+            cleaned.append(None if value is None else clean(value))
+            _exactly(cleaned[-1:], type_, kind)
+        except _FAULTS:
+            raise Unfit(index, value, f"expected {_named(type_, expected)}") from None
+    return cleaned
+
+
+def _exactly(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
+    """Arrow cuts what is finer than the unit of a type in silence; a cast does not."""
+    if kind is dt.timedelta:
+        return pa.array(values, pa.duration("us")).cast(type_)
+    if kind is dt.time:
+        if any(value is not None and value.tzinfo for value in values):
+            raise ValueError("a time with a zone")
+        return pa.array(values, pa.time64("us")).cast(type_)
+    if kind is dt.datetime:
+        zoned = type_.tz is not None
+        if any(value is not None and (value.tzinfo is not None) != zoned for value in values):
+            raise ValueError("a zone that is not there, or one too much")
+        return pa.array(values, pa.timestamp("us", type_.tz)).cast(type_)
+    built = pa.array(values, type_)
+    if type_ == pa.float32() and not all(map(_near, values, built.to_pylist())):
+        raise OverflowError("past what float32 holds")
+    return built
+
+
+def _near(value: Any, came: Any) -> bool:
+    return came is None or not math.isinf(came) or math.isinf(value)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # that of numpy
+        return bool(value)
+    raise TypeError
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, Real):  # also those of numpy
+        return value if isinstance(value, int) else float(value)
+    raise TypeError
+
+
+def _decimal(value: Any) -> Decimal:
+    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        return Decimal(value)
+    raise TypeError
+
+
+def _octets(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError
+
+
+def _only(*kinds: type, but: tuple[type, ...] = ()) -> Callable[[Any], Any]:
+    def clean(value: Any) -> Any:
+        if isinstance(value, kinds) and not isinstance(value, but):
+            return value
+        raise TypeError
+
+    return clean
+
+
+_CLEANERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    bool: (_flag, "True or False"),
+    int: (_whole, "a whole number of {bits} bits"),
+    float: (_number, "a number that a float of {bits} bits can hold"),
+    str: (_only(str), "a text"),
+    bytes: (_octets, "bytes"),
+    Decimal: (_decimal, "a Decimal that {type} can hold"),
+    dt.date: (_only(dt.date, but=(dt.datetime,)), "a date"),
+    dt.time: (_only(dt.time), "a time without a zone, no finer than {unit}"),
+    dt.datetime: (_only(dt.datetime), "a datetime {zone} zone, no finer than {unit}"),
+    dt.timedelta: (_only(dt.timedelta), "a timedelta, no finer than {unit}"),
+}
+
+
+def _named(type_: pa.DataType, expected: str) -> str:
+    if pa.types.is_fixed_size_binary(type_):
+        return f"{type_.byte_width} bytes"
+    zone = "with a" if getattr(type_, "tz", None) else "without a"
+    unit = getattr(type_, "unit", "")
+    bits = type_.bit_width if pa.types.is_primitive(type_) else 0
+    return expected.format(bits=bits, type=type_, unit=unit, zone=zone)
+
+
+def _lists(values: list[Any], type_: pa.DataType) -> pa.Array:
+    _all_are(values, (list, tuple), "a list")
+    offsets, ends = _offsets(values)
+    flat = list(chain.from_iterable(value for value in values if value is not None))
+    items = _held(flat, type_.value_field, "item {}", values, ends)
+    return pa.ListArray.from_arrays(offsets, items, type=type_)
+
+
+def _maps(values: list[Any], type_: pa.DataType) -> pa.Array:
+    _all_are(values, (Mapping,), "a dict")
+    offsets, ends = _offsets(values)
+    present = [value for value in values if value is not None]
+    keys = list(chain.from_iterable(present))
+    items = list(chain.from_iterable(value.values() for value in present))
+    return pa.MapArray.from_arrays(
+        offsets,
+        _held(keys, type_.key_field, "key {}", values, ends),
+        _held(items, type_.item_field, "value {}", values, ends),
+        type=type_,
+    )
+
+
+def _offsets(values: list[Any]) -> tuple[pa.Array, list[int]]:
+    """For Arrow, which has NULL for what is None, and as numbers."""
+    lengths = [0 if value is None else len(value) for value in values]
+    ends = list(accumulate(lengths, initial=0))
+    starts = [None if value is None else end for value, end in zip(values, ends, strict=False)]
+    return pa.array([*starts, ends[-1]], pa.int32()), ends
+
+
+def _held(
+    flat: list[Any], field: pa.Field, name: str, values: list[Any], ends: list[int]
+) -> pa.Array:
+    try:
+        return array(flat, field.type, field.nullable)
+    except Unfit as error:
+        index = place(ends, error.index)
+        which = name.format(error.index - ends[index])
+        why = f"its {which} is {shown(error.value)}, {error.why}"
+        raise Unfit(index, values[index], why) from None
+
+
+def _structs(values: list[Any], type_: pa.DataType) -> pa.Array:
+    present = [index for index, value in enumerate(values) if value is not None]
+    some = values if len(present) == len(values) else [values[index] for index in present]
+    fields = list(type_)
+    built = []
+    for position, field in enumerate(fields):
+        column = [_field(v, i, field.name, position) for i, v in zip(present, some, strict=True)]
+        try:
+            built.append(array(column, field.type, field.nullable))
+        except Unfit as error:
+            index = present[error.index]
+            why = f"its {field.name!r} is {shown(error.value)}, {error.why}"
+            raise Unfit(index, values[index], why) from None
+    if not fields:
+        whole = pa.array([{}] * len(some), type_)
+    else:
+        whole = pa.StructArray.from_arrays(built, fields=fields)
+    if some is values:
+        return whole
+    order = iter(range(len(some)))
+    return whole.take(pa.array([None if v is None else next(order) for v in values], pa.int64()))
+
+
+def _field(value: Any, index: int, name: str, position: int) -> Any:
+    """Of an object by its name; of a tuple without names by its position."""
+    try:
+        if isinstance(value, Mapping):
+            return value[name]
+        if isinstance(value, tuple) and not hasattr(value, "_fields"):
+            return value[position]
+        return getattr(value, name)
+    except (AttributeError, LookupError):
+        raise Unfit(index, value, f"expected what has {name!r}") from None
+
+
+def _all_are(values: list[Any], kinds: tuple[type, ...], expected: str) -> None:
+    for index, value in enumerate(values):
+        if value is not None and not isinstance(value, kinds):
+            raise Unfit(index, value, f"expected {expected}")
+
+
+_FAULTS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_BUILDERS: dict[Any, Callable[[list[Any], pa.DataType], pa.Array]] = {
+    list: _lists,
+    dict: _maps,
+    tuple: _structs,
+}

@@ -1,0 +1,171 @@
+"""A whole column ↔ Python values, as the hints of a function mean them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from flexhost.building import Unfit, array, place
+from flexhost.typed import Typed, python_class
+
+__all__ = ["Unfit", "array", "values"]
+
+_T = TypeVar("_T")
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_DAY_0 = dt.date(1970, 1, 1).toordinal()
+_START = dt.datetime(1970, 1, 1)
+_START_UTC = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+
+def values(column: pa.Array, typed: Typed) -> list[Any]:
+    """All values of a column of the type `typed.type`: NULL is None, a struct an object of its
+    class, a map a dict; a time with a zone is one of UTC.
+
+    Raises Unfit for what Python cannot hold: a year past 9999, nanoseconds.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    read = _READERS.get(python_class(typed.type))
+    if read is None:
+        plain: list[Any] = column.to_pylist()
+        return plain
+    return read(column, typed)
+
+
+def _lists(column: pa.Array, typed: Typed) -> list[Any]:
+    [item] = typed.parts
+    if python_class(item.type) not in _READERS:
+        plain: list[Any] = column.to_pylist()
+        return plain
+    ends, (items,) = _flat(column, [column.values], typed.parts)
+    lists = [items[start:end] for start, end in pairwise(ends)]
+    return _with_nulls(lists, column)
+
+
+def _maps(column: pa.Array, typed: Typed) -> list[Any]:
+    ends, (keys, items) = _flat(column, [column.keys, column.items], typed.parts)
+    spans = pairwise(ends)
+    maps = [dict(zip(keys[a:b], items[a:b], strict=True)) for a, b in spans]
+    return _with_nulls(maps, column)
+
+
+def _flat(
+    column: pa.Array, held: list[pa.Array], parts: tuple[Typed, ...]
+) -> tuple[list[int], list[list[Any]]]:
+    """What a column of lists or maps holds, one after the other, and where each of them ends."""
+    offsets = column.offsets.to_pylist()
+    first, last = offsets[0], offsets[-1]
+    ends = [offset - first for offset in offsets]
+    flat = []
+    for part, typed in zip(held, parts, strict=True):
+        try:
+            flat.append(values(part.slice(first, last - first), typed))
+        except Unfit as error:
+            raise Unfit(place(ends, error.index), error.value, error.why) from None
+    return ends, flat
+
+
+def _structs(column: pa.Array, typed: Typed) -> list[Any]:
+    make: Any = typed.make
+    if not typed.parts:
+        return _with_nulls([make() for _ in range(len(column))], column)
+    columns = []
+    for name, part, field in zip(typed.type.names, typed.parts, column.flatten(), strict=True):
+        try:
+            columns.append(values(field, part))
+        except Unfit as error:
+            raise Unfit(error.index, error.value, f"{error.why} (in {name!r})") from None
+    if not column.null_count:
+        return list(map(make, *columns))
+    rows = zip(column.is_null().to_pylist(), zip(*columns, strict=True), strict=True)
+    return [None if null else make(*row) for null, row in rows]
+
+
+def _with_nulls(found: list[Any], column: pa.Array) -> list[Any]:
+    if not column.null_count:
+        return found
+    nulls = column.is_null().to_pylist()
+    return [None if null else value for null, value in zip(nulls, found, strict=True)]
+
+
+def _decimals(column: pa.Array, typed: Typed) -> list[Any]:
+    # twice as fast as to_pylist
+    return _each(Decimal, column.cast(pa.utf8()).to_pylist(), column)
+
+
+def _dates(column: pa.Array, typed: Typed) -> list[Any]:
+    days = column.cast(pa.int32()).to_pylist()
+    of_day = dt.date.fromordinal
+    return _each(lambda day: of_day(day + _DAY_0), days, column)
+
+
+def _times(column: pa.Array, typed: Typed) -> list[Any]:
+    return _each(_time, _microseconds(column), column)
+
+
+def _time(microseconds: int) -> dt.time:
+    seconds, microsecond = divmod(microseconds, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return dt.time(hour, minute, second, microsecond)
+
+
+def _datetimes(column: pa.Array, typed: Typed) -> list[Any]:
+    start = _START_UTC if typed.type.tz else _START
+    delta = dt.timedelta
+    return _each(lambda number: start + delta(0, 0, number), _microseconds(column), column)
+
+
+def _timedeltas(column: pa.Array, typed: Typed) -> list[Any]:
+    delta = dt.timedelta
+    return _each(lambda number: delta(0, 0, number), _microseconds(column), column)
+
+
+def _microseconds(column: pa.Array) -> list[int | None]:
+    """Raises Unfit where there are nanoseconds besides."""
+    bits = pa.int32() if column.type.bit_width == 32 else pa.int64()
+    numbers: list[int | None] = column.cast(bits).to_pylist()
+    if column.type.unit == "ns":
+        for index, number in enumerate(numbers):
+            if number is not None and number % 1000:
+                raise Unfit(index, number, "which has nanoseconds, Python has none")
+        return [None if number is None else number // 1000 for number in numbers]
+    factor = _MICROSECONDS[column.type.unit]
+    if factor == 1:
+        return numbers
+    return [None if number is None else number * factor for number in numbers]
+
+
+def _each(make: Callable[[Any], _T], numbers: Iterable[Any], column: pa.Array) -> list[_T | None]:
+    try:
+        if not column.null_count:
+            return [make(number) for number in numbers]
+        return [None if number is None else make(number) for number in numbers]
+    except (OverflowError, ValueError):
+        for index, number in enumerate(numbers):
+            try:
+                if number is not None:
+                    make(number)
+            except (OverflowError, ValueError):
+                why = f"a {column.type} that Python cannot hold"
+                raise Unfit(index, number, why) from None
+        raise
+
+
+# A reader of ints saves the object that pyarrow makes for each cell: 3 to 9 times as fast as
+# to_pylist, which is the fastest for those that are not here.
+_READERS: dict[Any, Callable[[pa.Array, Typed], list[Any]]] = {
+    Decimal: _decimals,
+    dt.date: _dates,
+    dt.time: _times,
+    dt.datetime: _datetimes,
+    dt.timedelta: _timedeltas,
+    list: _lists,
+    dict: _maps,
+    tuple: _structs,
+}
