@@ -89,12 +89,12 @@ def _exactly(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
     if kind is dt.timedelta:
         return pa.array(values, pa.duration("us")).cast(type_)
     if kind is dt.time:
-        if any(value is not None and value.tzinfo for value in values):
+        if {value.tzinfo for value in values if value is not None} - {None}:
             raise ValueError("a time with a zone")
         return pa.array(values, pa.time64("us")).cast(type_)
     if kind is dt.datetime:
-        zoned = type_.tz is not None
-        if any(value is not None and (value.tzinfo is not None) != zoned for value in values):
+        zones = {value.tzinfo for value in values if value is not None}
+        if None in zones if type_.tz else zones - {None}:
             raise ValueError("a zone that is not there, or one too much")
         return pa.array(values, pa.timestamp("us", type_.tz)).cast(type_)
     built = pa.array(values, type_)
@@ -171,16 +171,17 @@ def _named(type_: pa.DataType, expected: str) -> str:
 
 def _lists(values: list[Any], type_: pa.DataType) -> pa.Array:
     _all_are(values, (list, tuple), "a list")
-    offsets, ends = _offsets(values)
-    flat = list(chain.from_iterable(value for value in values if value is not None))
+    present = _present(values)
+    offsets, ends = _offsets(values, present)
+    flat = list(chain.from_iterable(present))
     items = _held(flat, type_.value_field, "item {}", values, ends)
     return pa.ListArray.from_arrays(offsets, items, type=type_)
 
 
 def _maps(values: list[Any], type_: pa.DataType) -> pa.Array:
-    _all_are(values, (Mapping,), "a dict")
-    offsets, ends = _offsets(values)
-    present = [value for value in values if value is not None]
+    _all_are(values, (dict, Mapping), "a dict")
+    present = _present(values)
+    offsets, ends = _offsets(values, present)
     keys = list(chain.from_iterable(present))
     items = list(chain.from_iterable(value.values() for value in present))
     return pa.MapArray.from_arrays(
@@ -191,10 +192,12 @@ def _maps(values: list[Any], type_: pa.DataType) -> pa.Array:
     )
 
 
-def _offsets(values: list[Any]) -> tuple[pa.Array, list[int]]:
+def _offsets(values: list[Any], present: list[Any]) -> tuple[pa.Array, list[int]]:
     """For Arrow, which has NULL for what is None, and as numbers."""
-    lengths = [0 if value is None else len(value) for value in values]
-    ends = list(accumulate(lengths, initial=0))
+    if present is values:
+        ends = list(accumulate(map(len, values), initial=0))
+        return pa.array(ends, pa.int32()), ends
+    ends = list(accumulate((0 if value is None else len(value) for value in values), initial=0))
     starts = [None if value is None else end for value, end in zip(values, ends, strict=False)]
     return pa.array([*starts, ends[-1]], pa.int32()), ends
 
@@ -246,7 +249,13 @@ def _field(value: Any, index: int, name: str, position: int) -> Any:
         raise Unfit(index, value, f"expected what has {name!r}") from None
 
 
+def _present(values: list[Any]) -> list[Any]:
+    return [value for value in values if value is not None] if None in values else values
+
+
 def _all_are(values: list[Any], kinds: tuple[type, ...], expected: str) -> None:
+    if set(map(type, values)) <= {*kinds, type(None)}:
+        return
     for index, value in enumerate(values):
         if value is not None and not isinstance(value, kinds):
             raise Unfit(index, value, f"expected {expected}")

@@ -48,10 +48,11 @@ def _lists(column: pa.Array, typed: Typed) -> list[Any]:
 
 
 def _maps(column: pa.Array, typed: Typed) -> list[Any]:
+    if not any(python_class(part.type) in _READERS for part in typed.parts):
+        return [None if pairs is None else dict(pairs) for pairs in column.to_pylist()]
     ends, (keys, items) = _flat(column, [column.keys, column.items], typed.parts)
-    spans = pairwise(ends)
-    maps = [dict(zip(keys[a:b], items[a:b], strict=True)) for a, b in spans]
-    return _with_nulls(maps, column)
+    pairs = list(zip(keys, items, strict=True))
+    return _with_nulls([dict(pairs[start:end]) for start, end in pairwise(ends)], column)
 
 
 def _flat(

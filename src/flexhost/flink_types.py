@@ -82,7 +82,6 @@ def _interval(data_type: Any, depth: int) -> str:
 _WRITERS: dict[str, Callable[[Any, int], str]] = {
     "DecimalType": lambda of, depth: f"DECIMAL({of.precision}, {of.scale})",
     "ArrayType": lambda of, depth: f"ARRAY<{_text(of.element_type, depth)}>",
-    "ListViewType": lambda of, depth: f"ARRAY<{_text(of._element_type, depth)}>",
     "MapType": lambda of, depth: f"MAP<{_text(of.key_type, depth)}, {_text(of.value_type, depth)}>",
     "RowType": _row,
     "DayTimeIntervalType": _interval,

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple, NewType, NotRequired, Optional, TypedDict
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from flexhost import types
-from flexhost.types import TABLE, hint_of, of_hint, of_sql
+from flexhost.types import TABLE, hint_of, of_hint, of_sql, of_type
 
 INT64 = pa.int64()
 
@@ -58,6 +59,12 @@ def test_each_row_of_the_table_is_read_both_ways(row):
     assert hint_of(row.type, False) == row.hint or pa.types.is_struct(row.type)
 
 
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.sql)
+def test_the_plain_hint_of_each_row_can_be_read_by_msgspec(row):
+    msgspec.json.Decoder(of_hint(row.hint).hint)
+    msgspec.json.Decoder(of_type(row.type).hint)
+
+
 @pytest.mark.parametrize("hint", [int | None, Optional[int], Annotated[int | None, "BIGINT"]])  # noqa: UP045
 def test_none_makes_it_nullable(hint):
     typed = of_hint(hint)
@@ -82,6 +89,21 @@ def test_a_length_is_kept_for_sql_where_arrow_has_none():
     assert (typed.type, typed.sql, typed.root) == (pa.utf8(), "VARCHAR(20) NOT NULL", "VARCHAR")
     assert typed.answer == "VARCHAR(20) NOT NULL"
     assert of_hint(list[Annotated[str, "CHAR(2)"]]).sql == "ARRAY<CHAR(2) NOT NULL> NOT NULL"
+
+
+def test_an_answer_is_bare_where_nothing_is_lost_by_that():
+    assert [of_hint(hint).answer for hint in (int, float | None, str, bytes, dt.date)] == [
+        "BIGINT",
+        "DOUBLE",
+        "VARCHAR",
+        "VARBINARY",
+        "DATE",
+    ]
+    assert [of_hint(hint).answer for hint in (Decimal, dt.datetime | None, list[int])] == [
+        "DECIMAL(38, 18) NOT NULL",
+        "TIMESTAMP(6)",
+        "ARRAY<BIGINT NOT NULL> NOT NULL",
+    ]
 
 
 @pytest.mark.parametrize("cls", [Named, Typed])
