@@ -7,6 +7,7 @@ from flexhost.errors import BadArgument
 from flexhost.flex_fun import FlexFun, LoadContext, ModuleHealthStatus
 from flexhost.messages import DataSourceMessage, with_messages
 from flexhost.table_functions import table_function
+from flexhost.udf_options import udf
 
 __all__ = [
     "BadArgument",
@@ -18,5 +19,6 @@ __all__ = [
     "LoadContext",
     "ModuleHealthStatus",
     "table_function",
+    "udf",
     "with_messages",
 ]

@@ -167,23 +167,26 @@ def _spool(server: Server) -> Iterator[Finding]:
 
 
 def _functions(loaded: Loaded, context: LoadContext | None) -> Iterator[Finding]:
-    names = loaded.settings.flexfun.functions
-    wrong = []
-    for name in names:  # one by one, to tell of each
-        try:
-            registry.load([name], None)
+    names, udfs = loaded.settings.flexfun.functions, loaded.settings.udf.functions
+    wrong, skipped = [], list[str]()
+    for modules, plain in [*(([one], []) for one in names), *(([], [one]) for one in udfs)]:
+        try:  # one by one, to tell of each
+            registry.load(modules, None, udfs=plain, skipped=lambda _: None)
         except StartError as error:
             wrong.append(error)
     if not wrong:
         try:
-            functions = list(registry.load(names, context))
+            functions = list(registry.load(names, context, udfs=udfs, skipped=skipped.append))
         except StartError as error:
             wrong.append(error)
+    yield from (Finding(Kind.WARNING, text) for text in skipped)
     if wrong:
         yield from map(_wrong, wrong)
         return
     if not functions:
-        yield Finding(Kind.WARNING, "[flexfun] functions lists no module: nothing can be called")
+        yield Finding(
+            Kind.WARNING, "neither [flexfun] nor [udf] lists functions: nothing can be called"
+        )
     for line in _table(functions):
         yield Finding(Kind.LISTED, line)
 

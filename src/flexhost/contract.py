@@ -200,17 +200,24 @@ def _check_columns(actual: pa.Schema, declared: pa.Schema, function: str) -> Non
 def _fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:
     if column.type.equals(declared.type):
         return column
-    came = column.type
-    if pa.types.is_run_end_encoded(came):
-        column = pc.run_end_decode(column)
     try:
-        cast = _cast(column, declared.type)
-        if _as_before(column, cast):
-            return cast
-        reason = "values would change"
-    except pa.ArrowException as error:
-        reason = str(error)
-    raise _mismatch(function, declared, came, reason)
+        return lossless(column, declared.type)
+    except (ValueError, pa.ArrowException) as error:
+        raise _mismatch(function, declared, column.type, str(error)) from None
+
+
+def lossless(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    """Cast where value and kind survive. Raises ValueError or ArrowException that says why not."""
+    if column.type.equals(target):
+        return column
+    if not _same_kind(column.type, target):
+        raise ValueError("not the same kind")
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    cast = _cast(column, target)
+    if not _as_before(column, cast):
+        raise ValueError("values would change")
+    return cast
 
 
 def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:

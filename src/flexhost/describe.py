@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -14,12 +15,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexhost import declarations, table_functions
+from flexhost import declarations, signature, table_functions, udf_options
+from flexhost.batch_arguments import ByName, ByPosition
 from flexhost.cache_policy import CachePolicy
 from flexhost.errors import StartError
 from flexhost.flex_fun import FlexFun
 from flexhost.function import Function
+from flexhost.hinted import Hinted, flex_fun
 from flexhost.parameters import Parameters
+from flexhost.signature import Signature
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -27,7 +31,8 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 def describe(
     source: Any, *, fiscal_year_start_month: int = 1, executors: Mapping[str, str] = _NONE
 ) -> Function:
-    """The Function that a class, or a `@table_function`, stands for.
+    """The Function that something stands for: a FlexFun or a class of that shape, a
+    `@table_function`, a plain function with type hints.
 
     executors: patterns of names, as of files → the executor of functions that name none.
 
@@ -37,10 +42,47 @@ def describe(
     if table_functions.is_declared(source):
         where = f"table function {where}"
         made = _describe(table_functions.flex_fun(source, where), where, source, executors)
+    elif inspect.isfunction(source):
+        where = f"function {where}"
+        made = _hinted(source, signature.read(source, where), where, executors)
     else:
         code = getattr(source, "call", None)
         made = _describe(source, f"function class {where}", code, executors)
-    return dataclasses.replace(made, source=source, fiscal_year_start_month=fiscal_year_start_month)
+    return made.but(source=source, fiscal_year_start_month=fiscal_year_start_month)
+
+
+def _hinted(function: Any, found: Signature, where: str, executors: Mapping[str, str]) -> Function:
+    options = udf_options.options_of(function)
+    by_name = Hinted(
+        found,
+        lambda: contextlib.nullcontext(function),
+        batched=False,
+        null_in_null_out=options.null_in_null_out,
+        file=_file(function.__module__),
+    )
+    over = dataclasses.replace(by_name, batched=True)
+    name = function.__name__ if options.name is None else options.name
+    cls = flex_fun(by_name, name, function, options)
+    read = ByName(found, where)
+    made = dataclasses.replace(
+        _describe(cls, where, function, executors),
+        parameters=read,
+        metadata={"parameters": read.schema},
+        told=("params",),
+        kind=found.kind,
+        style=found.style,
+        arguments=found.needed,
+        deterministic=options.deterministic is not False,
+    )
+    return dataclasses.replace(
+        made,
+        over_batches=dataclasses.replace(
+            made,
+            schema=over.schema,
+            create=flex_fun(over, name, function, options).create,
+            parameters=ByPosition(name, found),
+        ),
+    )
 
 
 def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str]) -> Function:
@@ -81,8 +123,12 @@ def _describe(cls: type[Any], where: str, code: Any, executors: Mapping[str, str
         has_elements=elements is not None,
         reads_context=declarations.reads_context(cls, code),
         module=cls.__module__,
-        file=getattr(sys.modules.get(cls.__module__), "__file__", None) or "",
+        file=_file(cls.__module__),
     )
+
+
+def _file(module: str) -> str:
+    return getattr(sys.modules.get(module), "__file__", None) or ""
 
 
 def _how_called(cls: type[Any], where: str) -> tuple[bool, bool]:
@@ -148,6 +194,15 @@ def is_function(member: Any) -> bool:
     if issubclass(type(member), type):
         return _is_function_class(member)
     return table_functions.is_declared(member)
+
+
+def is_plain(member: Any) -> bool:
+    """Whether what a module has may be a plain function."""
+    return (
+        inspect.isfunction(member)
+        and not member.__name__.startswith("_")
+        and not table_functions.is_declared(member)
+    )
 
 
 def _is_function_class(cls: type[Any]) -> bool:

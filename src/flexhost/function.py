@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from flexhost.cache_policy import CachePolicy
 from flexhost.errors import BadCall
-from flexhost.parameters import Parameters
 
 if TYPE_CHECKING:
     from flexhost.arguments import Arguments
@@ -27,6 +26,13 @@ class Instance(Protocol):
     def call(
         self, parameters: dict[str, Any], columns: tuple[str, ...] | None, headers: Headers
     ) -> Data: ...
+
+
+class Reads(Protocol):
+    """What a caller gave → what its function is given."""
+
+    def read(self, given: Any, /) -> Any:
+        """Raises BadCall."""
 
 
 # What a call is given: parameters by their names, or a batch with a row of arguments for each time
@@ -52,6 +58,7 @@ class Function:
     wants_caller: whether `call` takes a `caller` besides.
     cache:        whether and how equal calls share.
     parameters:   what reads and checks what the caller gave; None to leave it as it is.
+    counted_as:   what counts for `max_running`: the same for all forms of one function.
     told:         attributes that its object is given before `call`.
     deadline:     seconds from acceptance, in place of the host's own.
     max_running:  calls that may run at once.
@@ -80,7 +87,7 @@ class Function:
     by_name: bool = True
     wants_caller: bool = False
     cache: CachePolicy | None = None
-    parameters: Parameters | None = None
+    parameters: Reads | None = None
     told: tuple[str, ...] = ()
     deadline: float | None = None
     max_running: int | None = None
@@ -98,10 +105,18 @@ class Function:
     arguments: pa.Schema | None = None
     deterministic: bool = True
     over_batches: Function | None = None
+    counted_as: object = field(default_factory=object, repr=False)
     _names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", frozenset(self.schema.names))
+
+    def but(self, **changes: Any) -> Function:
+        """With these changes, of the form that is called with batches too."""
+        over = self.over_batches
+        if over is not None:
+            over = replace(over, **changes)
+        return replace(self, over_batches=over, **changes)
 
     def called_with(self, given: Given) -> Function:
         """The one that is called with this: itself or, with a batch, `over_batches`.

@@ -91,6 +91,7 @@ class Local:
         return registry.load(
             wanted.functions,
             context,
+            udfs=self._loaded.settings.udf.functions,
             fiscal_year_start_month=wanted.fiscal_year_start_month,
             executors=wanted.executors,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from flexhost.errors import StartError, name_of, text_of
+from flexhost.errors import StartError, meant, name_of, text_of
 
 PACKAGE = "flexfun"  # where the template has the author's functions
 
@@ -23,6 +23,24 @@ def load(name: str, what: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, name):
             raise StartError(f"{what} module {name!r} cannot be found{_meant(name)}") from None
         raise failure(f"{what} module {name!r} cannot be imported", error) from None
+
+
+def named(name: str, what: str) -> Any:
+    """A module, or what is named in one. Raises StartError."""
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        return load(name, what)
+    module = load(parent, what)
+    try:
+        found = getattr(module, last, None)
+    except BaseException as error:
+        raise failure(f"{what} module {parent!r} cannot be inspected", error) from None
+    if found is not None and not isinstance(found, ModuleType):
+        return found
+    if hasattr(module, "__path__") and importlib.util.find_spec(name) is not None:
+        return load(name, what)
+    near = meant(last, [one for one in vars(module) if not one.startswith("_")])
+    raise StartError(f"{what} {name!r}: module {parent!r} has no {last!r}, {near}")
 
 
 def classes_of(

@@ -108,8 +108,8 @@ def _check_name(name: str) -> None:
 
 def _check_function(name: str, files: list[str]) -> None:
     """Raises StartError."""
-    wanted = settings.load(files).settings.flexfun.functions
-    for one in registry.load(wanted, None):
+    wanted = settings.load(files).settings
+    for one in registry.load(wanted.flexfun.functions, None, udfs=wanted.udf.functions):
         if one.name == name:
             raise StartError(f"a function is named {name!r} already, in {one.file or one.module}")
     if any(key.upper().endswith(("__FUNCTIONS",)) for key in _variables()):

@@ -57,7 +57,7 @@ class Parameters:
                 f"{where}: Parameters cannot be used: {name_of(error)}: {why}"
             ) from None
 
-    def read(self, parameters: Mapping[str, Any]) -> Any:
+    def read(self, parameters: Mapping[str, Any], /) -> Any:
         """An object of the class, with defaults for what is not given.
 
         Raises BadCall that tells everything that is wrong, and what `__post_init__` raises.
@@ -117,17 +117,26 @@ def class_of(function: Callable[..., Any], reserved: Iterable[str], where: str) 
         if argument.default is argument.empty:
             fields.append((name, hints[name]))
         else:
-            fields.append((name, hints[name], _default(argument.default)))
+            fields.append((name, hints[name], default(argument.default)))
+    return struct_of(fields, where)
+
+
+def struct_of(fields: Iterable[Any], where: str) -> type[Any]:
+    """A class with these fields: a name, a hint and perhaps a `default`. Raises StartError."""
     try:
         return msgspec.defstruct("Parameters", fields, kw_only=True)
     except Exception as error:
         raise StartError(f"{where}: its arguments cannot be used: {text_of(error)}") from None
 
 
-def _default(value: Any) -> Any:
-    """For a field; each call gets its own list."""
+def default(value: Any) -> Any:
+    """For a field; each call gets its own list. What JSON has no form for is in no schema."""
     if isinstance(value, (list, dict, set)):
         return msgspec.field(default_factory=lambda: copy.deepcopy(value))
+    try:
+        msgspec.json.encode(value)
+    except Exception:
+        return msgspec.field(default_factory=lambda: value)
     return value
 
 

@@ -3,28 +3,38 @@ needs no lock."""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from flexhost import modules
 from flexhost.caller import Caller
-from flexhost.describe import describe, is_function
+from flexhost.describe import describe, is_function, is_plain
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
 from flexhost.flex_fun import LoadContext
 from flexhost.function import Elsewhere, Function
+from flexhost.udf_options import is_marked
+
+_logger = logging.getLogger("flexhost.registry")
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Registry:
-    def __init__(self, functions: Iterable[Function], modules: Iterable[str] = ()) -> None:
-        """modules: that they were loaded from.
+    def __init__(
+        self,
+        functions: Iterable[Function],
+        modules: Iterable[str] = (),
+        udfs: Iterable[str] = (),
+    ) -> None:
+        """modules, udfs: that they were loaded from.
 
         Raises StartError when two functions have one name.
         """
         self.modules = tuple(modules)
+        self.udfs = tuple(udfs)
         self._functions: dict[str, Function] = {}
         for function in functions:
             if (other := self._functions.get(function.name)) is not None:
@@ -61,24 +71,57 @@ def load(
     names: Iterable[str],
     ctx: LoadContext | None,
     *,
+    udfs: Iterable[str] = (),
     fiscal_year_start_month: int = 1,
     executors: Mapping[str, str] = _NONE,
     elsewhere: Mapping[str, Callable[[str], Elsewhere]] = _NONE,
     before: Iterable[Function] = (),
+    skipped: Callable[[str], object] = _logger.warning,
 ) -> Registry:
     """Every function of these modules, each one's `on_load` called once, in the order listed.
 
     ctx:       for `on_load`; None to leave that out.
+    udfs:      plain functions, and modules of them.
     executors: see `describe`.
     elsewhere: of executors that run calls in other processes: a function's name to its `elsewhere`.
                Its `on_load` is called there.
     before:    functions that were loaded before, and are kept where their code is the same object.
+    skipped:   told of functions of a module of plain ones that cannot be served.
 
     A module stands for the classes and table functions defined in it, for a package also those of
-    its submodules that it imports, and for whatever its `__all__` names. Raises StartError.
+    its submodules that it imports, and for whatever its `__all__` names; a module of plain
+    functions for the public ones whose hints are complete. Raises StartError.
     """
-    sources: dict[Any, None] = {}
-    names = tuple(names)
+    names, udfs = tuple(names), tuple(udfs)
+    known = {one.source: one for one in before}
+    make = functools.partial(
+        _described,
+        fiscal_year_start_month=fiscal_year_start_month,
+        executors=executors,
+        elsewhere=elsewhere,
+    )
+    described: dict[Any, Function] = {}
+    for source in _sources(names):
+        described[source] = known.get(source) or make(source)
+    for source, meant in _plain(udfs):
+        if source in described:
+            continue
+        try:
+            described[source] = known.get(source) or make(source)
+        except StartError as error:
+            if meant:
+                raise
+            skipped(f"{error}: it is not served")
+    registry = Registry(described.values(), names, udfs)
+    if ctx is not None:
+        for function in registry:
+            if function.source not in known and function.elsewhere is None:
+                on_load(function, ctx)
+    return registry
+
+
+def _sources(names: Iterable[str]) -> Iterator[Any]:
+    """Of modules of [flexfun]."""
     for name in names:
         module = modules.load(name, "function")
         found = list(modules.members_of(module, "function", is_function))
@@ -87,18 +130,24 @@ def load(
                 f"module {name!r} defines no function: expected a class with Name, Schema and "
                 "call, or a @table_function"
             )
-        sources.update(dict.fromkeys(found))
-    known = {one.source: one for one in before}
-    described = (
-        known.get(source) or _described(source, fiscal_year_start_month, executors, elsewhere)
-        for source in sources
-    )
-    registry = Registry(described, names)
-    if ctx is not None:
-        for function in registry:
-            if function.source not in known and function.elsewhere is None:
-                on_load(function, ctx)
-    return registry
+        yield from found
+
+
+def _plain(names: Iterable[str]) -> Iterator[tuple[Any, bool]]:
+    """Of [udf]; and whether one is meant to be served, so that it ends the start when it cannot
+    be."""
+    for name in names:
+        found = modules.named(name, "function")
+        if not isinstance(found, ModuleType):
+            yield found, True
+            continue
+        members = list(modules.members_of(found, "function", is_plain))
+        if not members:
+            raise StartError(
+                f"module {name!r} defines no function: expected one with type hints, whose name "
+                "begins with no underscore"
+            )
+        yield from ((one, is_marked(one)) for one in members)
 
 
 def on_load(function: Function, ctx: LoadContext) -> None:
@@ -125,7 +174,7 @@ def _described(
         )
         if (there := elsewhere.get(made.executor)) is None:
             return made
-        return dataclasses.replace(made, elsewhere=there(made.name))
+        return made.but(elsewhere=there(made.name))
     except StartError:
         raise
     except BaseException as error:

@@ -35,8 +35,8 @@ def watching(files: Iterable[str]) -> Callable[..., AbstractContextManager[None]
 
     From now on the code of the author comes from its source alone.
     """
-    names = settings.load(files).settings.flexfun.functions
-    modules = Modules.around(names)
+    wanted = settings.load(files).settings
+    modules = Modules.around([*wanted.flexfun.functions, *wanted.udf.functions])
     modules.install()
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells each save
 
@@ -82,7 +82,7 @@ class Reloader:
         begun = time.monotonic()
         try:
             with self._modules.without(outdated):
-                wanted = settings.load(self._files.values()).settings.flexfun
+                wanted = settings.load(self._files.values()).settings
                 built = self._served.load(wanted, before=self._now)
                 self._served.serve(built)  # with worker processes, whose `on_load` may fail
         except StartError as error:

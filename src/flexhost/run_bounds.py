@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flexhost.call import Call
-from flexhost.function import Function
 
 
 class _Count:
@@ -25,11 +24,11 @@ class RunBounds:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[Function, _Count] = {}
+        self._counts: dict[object, _Count] = {}
         self.held = 0
 
     def admits(self, call: Call) -> bool:
-        count = self._counts.get(call.function)
+        count = self._counts.get(call.function.counted_as)
         return count is None or len(count.running) < count.most
 
     def wait(self, call: Call) -> None:
@@ -49,7 +48,7 @@ class RunBounds:
         function = call.function
         if function.max_running is None:
             return
-        count = self._counts.setdefault(function, _Count(function.max_running))
+        count = self._counts.setdefault(function.counted_as, _Count(function.max_running))
         before = count.held
         count.waiting += waiting
         if entered:
@@ -58,4 +57,4 @@ class RunBounds:
             count.running.discard(call)
         self.held += count.held - before
         if not count.waiting and not count.running:
-            del self._counts[function]
+            del self._counts[function.counted_as]

@@ -15,7 +15,7 @@ from flexhost.flex_fun import LoadContext
 from flexhost.function import COROUTINES, PROCESSES, THREADS, Function
 from flexhost.host import Host
 from flexhost.registry import Registry
-from flexhost.settings import Flexfun, Loaded
+from flexhost.settings import Loaded, Settings
 from flexhost.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ class Served:
     metrics: Metrics | None
     fresh: bool
 
-    def load(self, wanted: Flexfun, before: Iterable[Function] = ()) -> Registry:
+    def load(self, settings: Settings, before: Iterable[Function] = ()) -> Registry:
         """What these settings list. before: see `registry.load`. Raises StartError."""
+        wanted = settings.flexfun
         return registry.load(
             wanted.functions,
             self.context,
+            udfs=settings.udf.functions,
             fiscal_year_start_month=wanted.fiscal_year_start_month,
             executors=wanted.executors,
             elsewhere={PROCESSES: functools.partial(elsewhere, self.pool)},
@@ -50,7 +52,7 @@ class Served:
         """From now on these. Raises StartError when a worker process cannot load them."""
         there = frozenset(one for one in functions if one.executor == PROCESSES)
         if there:
-            self._start_workers(functions.modules, there)
+            self._start_workers(functions, there)
         if self.metrics is not None:
             self.metrics.expect(functions)
         self.executor.used = frozenset([one.executor for one in functions] or [THREADS])
@@ -58,12 +60,13 @@ class Served:
             self.coroutines.start()
         self.host.open(functions)
 
-    def _start_workers(self, modules: tuple[str, ...], there: frozenset[Function]) -> None:
+    def _start_workers(self, functions: Registry, there: frozenset[Function]) -> None:
         from flexhost import worker_start  # with what else only workers need
 
         wanted = self.loaded.settings.server
         setup = worker_start.Setup(
-            modules=modules,
+            modules=functions.modules,
+            udfs=functions.udfs,
             functions=frozenset(one.name for one in there),
             fiscal_year_start_month=self.loaded.settings.flexfun.fiscal_year_start_month,
             from_source=self.fresh,

@@ -193,7 +193,7 @@ def _serve(
                 metrics,
                 fresh=watching is not None,
             )
-            functions = served.load(loaded.settings.flexfun)
+            functions = served.load(loaded.settings)
             served.serve(functions)
             stopping.loaded = True
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail

@@ -123,6 +123,13 @@ class Flexfun:
 
 
 @dataclass(frozen=True)
+class Udf:
+    """Section [udf]."""
+
+    functions: Names = ()
+
+
+@dataclass(frozen=True)
 class Entry:
     """One of [[enumerated_tokens.entries]]."""
 
@@ -162,6 +169,7 @@ class Settings:
 
     server: Server = Server()
     flexfun: Flexfun = Flexfun()
+    udf: Udf = Udf()
     enumerated_tokens: EnumeratedTokens = EnumeratedTokens()
     jwt: Jwt = Jwt()
 
@@ -169,6 +177,7 @@ class Settings:
 _SECTIONS: dict[str, type[Any]] = {
     "server": Server,
     "flexfun": Flexfun,
+    "udf": Udf,
     "enumerated_tokens": EnumeratedTokens,
     "jwt": Jwt,
 }

@@ -18,6 +18,10 @@ class Stops:
         self._stops: list[Callable[[], object]] | None = None  # calls are many, and few need it
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
     def add(self, stop: Callable[[], object]) -> None:
         """stop: must not block. Called at once if the call is stopped already."""
         with _lock:

@@ -30,6 +30,7 @@ from flexhost.flex_fun import LoadContext, ModuleHealthStatus
 from flexhost.footprint import write
 from flexhost.fresh import Modules
 from flexhost.function import Headers
+from flexhost.packed import Packed, unpacked
 from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.retained import Retained
@@ -49,7 +50,7 @@ _LAST = 1.0
 
 # Name, parameters, hint, headers, caller and carrier of a call.
 Asked: TypeAlias = tuple[
-    str, dict[str, Any], tuple[str, ...] | None, Headers, Caller, dict[str, str]
+    str, dict[str, Any] | Packed, tuple[str, ...] | None, Headers, Caller, dict[str, str]
 ]
 
 
@@ -111,9 +112,15 @@ class Worker:
         if setup.server.traces:
             self._trace()
         if setup.from_source:
-            Modules.around(setup.modules).install()
+            Modules.around([*setup.modules, *setup.udfs]).install()
         month = setup.fiscal_year_start_month
-        loaded = registry.load(setup.modules, None, fiscal_year_start_month=month)
+        loaded = registry.load(
+            setup.modules,
+            None,
+            udfs=setup.udfs,
+            fiscal_year_start_month=month,
+            skipped=lambda _: None,  # the host has told it
+        )
         self._functions = Registry(one for one in loaded if one.name in setup.functions)
         if setup.server.metrics_host is not None:
             from flexhost.author_metrics import Own
@@ -137,10 +144,11 @@ class Worker:
 
     def _accept(self, id_: str, given: bytes) -> None:
         try:
-            name, parameters, hint, headers, caller, carrier = _understood(given)
+            name, sent, hint, headers, caller, carrier = _understood(given)
+            asked = unpacked(sent)
             call = Call(
-                self._functions[name].called_with(parameters),
-                parameters,
+                self._functions[name].called_with(asked),
+                asked,
                 hint,
                 headers,
                 deadline=math.inf,  # the host sees to it

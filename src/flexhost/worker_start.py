@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 class Setup:
     """What a worker is made with.
 
-    modules:      to load the functions from; see `registry.load`.
+    modules, udfs: to load the functions from; see `registry.load`.
     functions:    those whose calls it runs, by name.
     from_source:  the code of modules is not taken from compiled files.
     everything:   all settings, for `on_load`.
@@ -41,6 +41,7 @@ class Setup:
     """
 
     modules: tuple[str, ...]
+    udfs: tuple[str, ...]
     functions: frozenset[str]
     fiscal_year_start_month: int
     from_source: bool

@@ -192,7 +192,7 @@ def test_a_host_without_functions_is_a_warning(check):
     status, told = check(f"health_check_port = {free_port()}", functions="[]")
 
     assert status == 0
-    assert "warning [flexfun] functions lists no module" in told
+    assert "warning neither [flexfun] nor [udf] lists functions: nothing can be called" in told
 
 
 def test_a_wrong_variable_of_opentelemetry_is_wrong(check, monkeypatch):

@@ -42,6 +42,7 @@ def call_of(made, **parameters):
 def setup_of(module=""):
     return worker_start.Setup(
         modules=(module,),
+        udfs=(),
         functions=frozenset(["hangs"]),
         fiscal_year_start_month=1,
         from_source=False,

@@ -17,6 +17,7 @@ from flexhost.arguments import Arguments
 from flexhost.call import running
 from flexhost.errors import Busy, FunctionFailed
 from flexhost.function import Elsewhere
+from flexhost.packed import packed
 from flexhost.worker_pool import WorkerPool
 from flexhost.worker_process import Task, WorkerProcess
 
@@ -47,7 +48,7 @@ class Remote:
         arguments = self._arguments
         given = (
             self._name,
-            arguments.parameters,
+            packed(arguments.parameters),
             arguments.hint,
             arguments.headers,
             arguments.caller,
