@@ -50,20 +50,31 @@ def place(ends: Sequence[int], index: int) -> int:
 
 
 def _scalars(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
-    if type_ in _TOLD_BY_ARROW:
-        try:
+    wide = pa.int64() if kind is int else type_
+    try:
+        if wide in _TOLD_BY_ARROW:
             built = pa.array(values)
-        except _FAULTS:
-            pass  # below, one by one
-        else:
-            if built.type == type_:
-                return built
-    elif set(map(type, values)) <= {kind, type(None)}:
-        try:
+            if built.type == wide:
+                return built if wide == type_ else built.cast(type_)
+        elif set(map(type, values)) <= {kind, type(None)}:
             return _exactly(values, type_, kind)
+    except _FAULTS:
+        pass  # it is told below which value does not fit
+    clean, expected = _CLEANERS.get(kind, (_only(), "None"))
+    cleaned: list[Any] = []
+    for index, value in enumerate(values):
+        try:
+            cleaned.append(None if value is None else clean(value))
         except _FAULTS:
-            pass
-    return _exactly(_cleaned(values, type_, kind), type_, kind)
+            raise Unfit(index, value, f"expected {_named(type_, expected)}") from None
+    try:
+        return _exactly(cleaned, type_, kind)
+    except _FAULTS:
+        for index, value in enumerate(cleaned):
+            if not _fits(value, type_, kind):
+                why = f"expected {_named(type_, expected)}"
+                raise Unfit(index, values[index], why) from None
+        raise
 
 
 # The type that Arrow finds for values is this one only when all of them are of it. (A flag among
@@ -71,17 +82,12 @@ def _scalars(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
 _TOLD_BY_ARROW = frozenset([pa.bool_(), pa.int64(), pa.float64(), pa.utf8()])
 
 
-def _cleaned(values: list[Any], type_: pa.DataType, kind: Any) -> list[Any]:
-    """As plain values of Python, each of them tried by itself. Raises Unfit."""
-    clean, expected = _CLEANERS.get(kind, (lambda value: value, f"a {type_}"))
-    cleaned: list[Any] = []
-    for index, value in enumerate(values):
-        try:
-            cleaned.append(None if value is None else clean(value))
-            _exactly(cleaned[-1:], type_, kind)
-        except _FAULTS:
-            raise Unfit(index, value, f"expected {_named(type_, expected)}") from None
-    return cleaned
+def _fits(value: Any, type_: pa.DataType, kind: Any) -> bool:
+    try:
+        _exactly([value], type_, kind)
+    except _FAULTS:
+        return False
+    return True
 
 
 def _exactly(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:

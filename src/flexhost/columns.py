@@ -37,9 +37,30 @@ def values(column: pa.Array, typed: Typed) -> list[Any]:
     return read(column, typed)
 
 
+def _numbers(column: pa.Array, typed: Typed | None = None) -> list[Any]:
+    """Without nulls, out of the memory of the column: a little faster than to_pylist, and with
+    pyarrow 19 that is twenty times as slow."""
+    if column.null_count or not len(column):
+        plain: list[Any] = column.to_pylist()
+        return plain
+    width = column.type.bit_width // 8
+    own = column.buffers()[1].slice(column.offset * width, len(column) * width)
+    return memoryview(own).cast(_FORMATS[column.type]).tolist()
+
+
+_FORMATS: dict[pa.DataType, Any] = {
+    pa.int8(): "b",
+    pa.int16(): "h",
+    pa.int32(): "i",
+    pa.int64(): "q",
+    pa.float32(): "f",
+    pa.float64(): "d",
+}
+
+
 def _lists(column: pa.Array, typed: Typed) -> list[Any]:
     [item] = typed.parts
-    if python_class(item.type) not in _READERS:
+    if _is_plain(item):
         plain: list[Any] = column.to_pylist()
         return plain
     ends, (items,) = _flat(column, [column.values], typed.parts)
@@ -48,7 +69,7 @@ def _lists(column: pa.Array, typed: Typed) -> list[Any]:
 
 
 def _maps(column: pa.Array, typed: Typed) -> list[Any]:
-    if not any(python_class(part.type) in _READERS for part in typed.parts):
+    if all(map(_is_plain, typed.parts)):
         return [None if pairs is None else dict(pairs) for pairs in column.to_pylist()]
     ends, (keys, items) = _flat(column, [column.keys, column.items], typed.parts)
     pairs = list(zip(keys, items, strict=True))
@@ -87,6 +108,12 @@ def _structs(column: pa.Array, typed: Typed) -> list[Any]:
     return [None if null else make(*row) for null, row in rows]
 
 
+def _is_plain(typed: Typed) -> bool:
+    """Whether pyarrow is the fastest to read it inside of lists and maps."""
+    read = _READERS.get(python_class(typed.type))
+    return read is None or read is _numbers
+
+
 def _with_nulls(found: list[Any], column: pa.Array) -> list[Any]:
     if not column.null_count:
         return found
@@ -100,7 +127,7 @@ def _decimals(column: pa.Array, typed: Typed) -> list[Any]:
 
 
 def _dates(column: pa.Array, typed: Typed) -> list[Any]:
-    days = column.cast(pa.int32()).to_pylist()
+    days = _numbers(column.cast(pa.int32()))
     of_day = dt.date.fromordinal
     return _each(lambda day: of_day(day + _DAY_0), days, column)
 
@@ -130,7 +157,7 @@ def _timedeltas(column: pa.Array, typed: Typed) -> list[Any]:
 def _microseconds(column: pa.Array) -> list[int | None]:
     """Raises Unfit where there are nanoseconds besides."""
     bits = pa.int32() if column.type.bit_width == 32 else pa.int64()
-    numbers: list[int | None] = column.cast(bits).to_pylist()
+    numbers: list[int | None] = _numbers(column.cast(bits))
     if column.type.unit == "ns":
         for index, number in enumerate(numbers):
             if number is not None and number % 1000:
@@ -158,9 +185,11 @@ def _each(make: Callable[[Any], _T], numbers: Iterable[Any], column: pa.Array) -
         raise
 
 
-# A reader of ints saves the object that pyarrow makes for each cell: 3 to 9 times as fast as
-# to_pylist, which is the fastest for those that are not here.
+# Of all others to_pylist is the fastest. These make their values of numbers, which saves the object
+# that pyarrow makes for each cell: 2 to 10 times as fast.
 _READERS: dict[Any, Callable[[pa.Array, Typed], list[Any]]] = {
+    int: _numbers,
+    float: _numbers,
     Decimal: _decimals,
     dt.date: _dates,
     dt.time: _times,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flexhost.errors import name_of
-from flexhost.sql_types import Declared, read_sql
+from flexhost.sql_types import Declared, quoted, read_sql
 
 # https://nightlies.apache.org/flink/flink-docs-stable/api/python/reference/pyflink.table/data_types.html
 _BARE = {
@@ -66,8 +66,7 @@ def _text(data_type: Any, depth: int) -> str:
 
 def _row(data_type: Any, depth: int) -> str:
     fields = [(field.name, _text(field.data_type, depth)) for field in data_type.fields]
-    written = ["`{}` {}".format(name.replace("`", "``"), text) for name, text in fields]
-    return f"ROW<{', '.join(written)}>"
+    return f"ROW<{', '.join(f'{quoted(name)} {text}' for name, text in fields)}>"
 
 
 def _interval(data_type: Any, depth: int) -> str:

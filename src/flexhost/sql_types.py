@@ -75,6 +75,11 @@ def root_of(text: str) -> str:
     return _ROOTS.get(name, name)
 
 
+def quoted(name: str) -> str:
+    """The name of a field."""
+    return "`" + name.replace("`", "``") + "`"
+
+
 def _suffix(nullable: bool) -> str:
     return "" if nullable else " NOT NULL"
 
@@ -97,16 +102,12 @@ def _name(type_: pa.DataType) -> str:
     if is_.is_map(type_):
         return f"MAP<{_inner(type_.key_field)}, {_inner(type_.item_field)}>"
     if is_.is_struct(type_):
-        return f"ROW<{', '.join(f'{_quoted(f.name)} {_inner(f)}' for f in type_)}>"
+        return f"ROW<{', '.join(f'{quoted(f.name)} {_inner(f)}' for f in type_)}>"
     raise TypeError(f"the Arrow type {type_} has no SQL name")
 
 
 def _inner(field: pa.Field) -> str:
     return sql(field.type, field.nullable)
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 _TOKEN = re.compile(
@@ -246,7 +247,7 @@ class _Reader:
             if name in [other.name for other in fields]:
                 raise self._wrong(f"two fields are named {name!r}")
             fields.append(pa.field(name, field.type, field.nullable))
-            texts.append(f"{_quoted(name)} {field.full}")
+            texts.append(f"{quoted(name)} {field.full}")
         return pa.struct(fields), f"{word}<{', '.join(texts)}>"
 
     def _nullable(self) -> bool:

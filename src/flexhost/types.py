@@ -13,7 +13,7 @@ from typing import Annotated, Any, NewType, Union, get_args, get_origin
 import pyarrow as pa
 
 from flexhost import record_types as records
-from flexhost.sql_types import Declared, of_sql, read_sql, sql, sql_root
+from flexhost.sql_types import Declared, of_sql, quoted, read_sql, sql, sql_root
 from flexhost.type_table import SCALARS, TABLE, Row
 from flexhost.typed import (
     Typed,
@@ -225,7 +225,7 @@ def _of_record(cls: Any, within: tuple[Any, ...]) -> Typed:
             raise TypeError(f"{cls.__name__}.{name}: {error}") from None
         parts.append(part)
         fields.append(pa.field(name, part.type, part.nullable))
-        texts.append(f"`{name}` {part.sql}")
+        texts.append(f"{quoted(name)} {part.sql}")
     type_ = pa.struct(fields)
     text = f"ROW<{', '.join(texts)}>"
     make = records.maker(cls, type_.names)

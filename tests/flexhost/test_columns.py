@@ -96,6 +96,14 @@ def test_numbers_of_numpy_are_numbers():
     assert array([np.bool_(True)], pa.bool_()).to_pylist() == [True]
 
 
+@pytest.mark.parametrize("type_", [pa.int64(), pa.int8(), pa.utf8(), pa.date32(), pa.null()])
+def test_a_column_may_be_empty_or_all_null(type_):
+    typed = of_type(type_)
+
+    assert values(array([], type_), typed) == []
+    assert values(array([None, None], type_), typed) == [None, None]
+
+
 def test_a_time_of_another_zone_is_one_of_utc():
     there = dt.datetime(2020, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))
 
@@ -115,6 +123,7 @@ MS = pa.timestamp("ms")
         ([True], pa.int64(), "value 0 is True, expected a whole number"),
         ([1, 2**63], pa.int64(), "value 1 is 9223372036854775808, expected"),
         ([1, 128], pa.int8(), "value 1 is 128, expected a whole number of 8 bits"),
+        ([1, None], pa.null(), "value 0 is 1, expected None"),
         ([1], pa.bool_(), "value 0 is 1, expected True or False"),
         (["1"], pa.float64(), "value 0 is '1', expected a number"),
         ([2**53 + 1], pa.float64(), "value 0 is 9007199254740993, expected a number that a float"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import TypedDict
 
 import pyarrow as pa
 import pytest
@@ -148,6 +149,12 @@ def test_a_hint_brings_every_type_back(type_, nullable):
 
     assert (typed.type, typed.nullable) == (type_, nullable)
     assert typed.sql == sql(type_, nullable)
+
+
+def test_names_of_fields_are_quoted():
+    cls = TypedDict("Odd", {"a`b": int})
+
+    assert of_hint(cls).sql == "ROW<`a``b` BIGINT NOT NULL> NOT NULL"
 
 
 def test_the_root_has_no_length():
