@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flexhost.errors import name_of
-from flexhost.sql_types import Declared, quoted, read_sql
+from flexhost.sql_names import quoted
+from flexhost.sql_types import Declared, read_sql
 
 # https://nightlies.apache.org/flink/flink-docs-stable/api/python/reference/pyflink.table/data_types.html
 _BARE = {

@@ -1,4 +1,4 @@
-"""Types as Flink SQL writes them ↔ Arrow."""
+"""Types as Flink SQL writes them → Arrow."""
 
 from __future__ import annotations
 
@@ -8,29 +8,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-LONGEST = 2**31 - 1  # STRING is VARCHAR of it, BYTES is VARBINARY of it
+from flexhost.sql_names import LONGEST, PLAIN, UNITS, quoted, suffix
+
 _DEEPEST = 50
-_UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
-_DIGITS = {unit: digits for digits, unit in _UNITS.items()}
-_INTERVAL = "INTERVAL DAY TO SECOND"
-_PLAIN = {
-    "BOOLEAN": pa.bool_(),
-    "TINYINT": pa.int8(),
-    "SMALLINT": pa.int16(),
-    "INT": pa.int32(),
-    "BIGINT": pa.int64(),
-    "FLOAT": pa.float32(),
-    "DOUBLE": pa.float64(),
-    "DATE": pa.date32(),
-    "NULL": pa.null(),
-}
-_SQL_OF_PLAIN = {
-    **{type_: name for name, type_ in _PLAIN.items()},
-    pa.utf8(): f"VARCHAR({LONGEST})",
-    pa.binary(): f"VARBINARY({LONGEST})",
-    pa.duration("ms"): _INTERVAL,
-}
-_ROOTS = {"TIMESTAMP_LTZ": "LOCALZONEDTIMESTAMP", "INTERVAL": "DAYTIMEINTERVAL"}
 
 
 class Declared(NamedTuple):
@@ -45,7 +25,7 @@ class Declared(NamedTuple):
 
     @property
     def full(self) -> str:
-        return self.text + _suffix(self.nullable)
+        return self.text + suffix(self.nullable)
 
 
 def of_sql(text: str) -> tuple[pa.DataType, bool]:
@@ -57,57 +37,6 @@ def of_sql(text: str) -> tuple[pa.DataType, bool]:
 def read_sql(text: str) -> Declared:
     """Raises TypeError that says what is wrong with the text."""
     return _Reader(text).whole()
-
-
-def sql(type_: pa.DataType, nullable: bool = True) -> str:
-    """In full, as Flink can read it: `VARCHAR(2147483647) NOT NULL`. Raises TypeError."""
-    return _name(type_) + _suffix(nullable)
-
-
-def sql_root(type_: pa.DataType) -> str:
-    """The bare name, without length and precision: `VARCHAR`, `DECIMAL`. Raises TypeError."""
-    return root_of(_name(type_))
-
-
-def root_of(text: str) -> str:
-    """The bare name of a type that is written in full."""
-    name = re.split(r"[ (<]", text, maxsplit=1)[0]
-    return _ROOTS.get(name, name)
-
-
-def quoted(name: str) -> str:
-    """The name of a field."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _suffix(nullable: bool) -> str:
-    return "" if nullable else " NOT NULL"
-
-
-def _name(type_: pa.DataType) -> str:
-    known = _SQL_OF_PLAIN.get(type_)
-    if known is not None:
-        return known
-    is_ = pa.types
-    if is_.is_fixed_size_binary(type_) and not is_.is_decimal(type_):
-        return f"BINARY({type_.byte_width})"
-    if is_.is_decimal128(type_) and 0 <= type_.scale <= type_.precision:
-        return f"DECIMAL({type_.precision}, {type_.scale})"
-    if is_.is_time(type_):
-        return f"TIME({_DIGITS[type_.unit]})"
-    if is_.is_timestamp(type_) and type_.tz in (None, "UTC"):
-        return f"TIMESTAMP{'_LTZ' if type_.tz else ''}({_DIGITS[type_.unit]})"
-    if is_.is_list(type_):
-        return f"ARRAY<{_inner(type_.value_field)}>"
-    if is_.is_map(type_):
-        return f"MAP<{_inner(type_.key_field)}, {_inner(type_.item_field)}>"
-    if is_.is_struct(type_):
-        return f"ROW<{', '.join(f'{quoted(f.name)} {_inner(f)}' for f in type_)}>"
-    raise TypeError(f"the Arrow type {type_} has no SQL name")
-
-
-def _inner(field: pa.Field) -> str:
-    return sql(field.type, field.nullable)
 
 
 _TOKEN = re.compile(
@@ -157,8 +86,8 @@ class _Reader:
         if word == "DOUBLE":
             self._took("PRECISION")
         word = {"INTEGER": "INT", "DEC": "DECIMAL", "NUMERIC": "DECIMAL"}.get(word, word)
-        if word in _PLAIN:
-            return _PLAIN[word], word
+        if word in PLAIN:
+            return PLAIN[word], word
         read = _READERS.get(word)
         if read is None:
             raise self._wrong(f"{word} is not a type it can have")
@@ -309,7 +238,7 @@ class _Reader:
 
 
 def _unit(digits: int) -> str:
-    return next(unit for most, unit in _UNITS.items() if digits <= most)
+    return next(unit for most, unit in UNITS.items() if digits <= most)
 
 
 def _tight(found: re.Match[str]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import types as python
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Union
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 
 from flexhost import record_types as records
 from flexhost.flink_types import read_flink
-from flexhost.sql_types import Declared, read_sql, root_of, sql, sql_root
+from flexhost.sql_names import root_of, sql, sql_root
+from flexhost.sql_types import Declared, read_sql
 from flexhost.type_table import SCALARS
 
 
@@ -34,7 +36,7 @@ class Typed:
     hint: Any = None
     text: str = ""
     parts: tuple[Typed, ...] = ()
-    make: Callable[..., Any] | None = field(default=None, compare=False)
+    make: Callable[..., Any] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def sql(self) -> str:
@@ -54,6 +56,15 @@ class Typed:
     def root(self) -> str:
         return root_of(self.text) if self.text else sql_root(self.type)
 
+    def field(self, name: str) -> pa.Field:
+        """Of a schema; `of_field` finds all of it there again but the hint."""
+        told = {_TEXT: self.text} if self.text else None
+        return pa.field(name, self.type, self.nullable, told)
+
+
+# In the metadata of a field.
+_TEXT = "flexhost.sql"
+
 
 # Their bare names say all that Flink has to know, or what its users take them for.
 _BARE = frozenset(
@@ -69,6 +80,13 @@ def typed_of_sql(text: str) -> Typed:
 def typed_of_flink(data_type: Any) -> Typed:
     """Of a PyFlink DataType, known by its shape, or of a text in SQL. Raises TypeError."""
     return of_declared(read_flink(data_type))
+
+
+def of_field(field: pa.Field) -> Typed:
+    """Raises TypeError when SQL has no name for its type."""
+    typed = of_type(field.type, field.nullable)
+    text = (field.metadata or {}).get(_TEXT.encode())
+    return typed if text is None else replace(typed, text=text.decode())
 
 
 def of_flink(data_type: Any) -> tuple[pa.DataType, bool]:

@@ -13,12 +13,14 @@ from typing import Annotated, Any, NewType, Union, get_args, get_origin
 import pyarrow as pa
 
 from flexhost import record_types as records
-from flexhost.sql_types import Declared, of_sql, quoted, read_sql, sql, sql_root
+from flexhost.sql_names import quoted, sql, sql_root
+from flexhost.sql_types import Declared, of_sql, read_sql
 from flexhost.type_table import SCALARS, TABLE, Row
 from flexhost.typed import (
     Typed,
     inner_fields,
     of_declared,
+    of_field,
     of_flink,
     of_type,
     or_none,
@@ -32,6 +34,7 @@ __all__ = [
     "Row",
     "Typed",
     "hint_of",
+    "of_field",
     "of_flink",
     "of_hint",
     "of_sql",

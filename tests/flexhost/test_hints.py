@@ -106,6 +106,13 @@ def test_an_answer_is_bare_where_nothing_is_lost_by_that():
     ]
 
 
+def test_a_field_of_a_schema_keeps_what_arrow_does_not_hold():
+    fields = [of_hint(hint).field("f") for hint in (Annotated[str, "CHAR(2)"], int | None)]
+
+    assert [types.of_field(one).sql for one in fields] == ["CHAR(2) NOT NULL", "BIGINT"]
+    assert fields[0].equals(pa.field("f", pa.utf8(), False))
+
+
 @pytest.mark.parametrize("cls", [Named, Typed])
 def test_a_class_with_fields_is_a_struct(cls):
     typed = of_hint(cls)

@@ -18,11 +18,11 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["fields", "periods", "compute", "later", "record_types", "sql_types", "type_table"],
-    ["context_filters", "literals", "batches", "flink_types"],
-    ["context_requests", "conditions", "contract", "typed"],
-    ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct", "types"],
-    ["frames"],
+    ["fields", "periods", "compute", "later", "record_types", "sql_names", "type_table"],
+    ["context_filters", "literals", "batches", "sql_types"],
+    ["context_requests", "conditions", "contract", "flink_types"],
+    ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct", "typed"],
+    ["frames", "types"],
     ["pushdown"],
     ["elements", "sql_templates"],
     [
