@@ -58,6 +58,7 @@ class Call:
     share:    calls of different shares take turns in a queue.
     command:  the caller's own bytes, echoed to one who polls.
     caller:   whose call it is: nobody else may read, poll or cancel it.
+    exchange: the id of the exchange whose batch it is called with, which is told of as a whole.
     keep:     takes the table, when there is one, until the call is dropped.
     spans:    where it is traced.
     stops:    what works for it, or for the reader of its stream, and can be ended.
@@ -83,6 +84,7 @@ class Call:
         "ended",
         "ended_at",
         "error",
+        "exchange",
         "execution",
         "function",
         "id",
@@ -115,6 +117,7 @@ class Call:
         share: str = "",
         command: bytes = b"",
         caller: Caller = ANYONE,
+        exchange: str = "",
         spans: CallSpans | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -123,6 +126,7 @@ class Call:
         self.caller = caller
         self.schema = function.select(columns)
         self.command = command
+        self.exchange = exchange
         self.deadline = deadline
         self.patience = patience
         self.share = share

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from flexhost.call import Call
     from flexhost.errors import HostError
+    from flexhost.exchanges import Exchange
 
 
 class Refused(NamedTuple):
@@ -54,6 +55,15 @@ class ReadEnded(NamedTuple):
     stream: bool = True
 
 
+class ExchangeEnded(NamedTuple):
+    """All that its caller wanted was answered, or not: `error` says why. Its calls were told of
+    before, each for itself."""
+
+    exchange: Exchange
+    seconds: float
+    error: HostError | None
+
+
 class WorkerAbandoned(NamedTuple):
     """A call does not let go of what runs it. `stack` is where, as text.
 
@@ -71,5 +81,5 @@ class Evicted(NamedTuple):
     function: str
 
 
-Event = Evicted | Refused | CallEnded | ReadEnded | WorkerAbandoned
+Event = Evicted | Refused | CallEnded | ReadEnded | ExchangeEnded | WorkerAbandoned
 Emit = Callable[[Event], None]

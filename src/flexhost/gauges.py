@@ -55,6 +55,7 @@ def register(
         ("live", "What /live answers: 1 when the host is well", lambda: health.live),
         ("ready", "What /ready answers: 1 while calls are accepted", lambda: host.ready),
         ("requests_open", "Requests under way now", lambda: frontend.under_way),
+        ("exchanges_open", "Exchanges that are open now", lambda: host.exchanges.taken),
         *_calls(executor),
         ("processes", "Worker processes there are now", lambda: pool.alive),
         *_data(results),
@@ -131,6 +132,7 @@ def _bounds(wanted: Server, results: Results) -> Iterable[_Now]:
         ("threads_abandoned_limit", "max_abandoned", wanted.max_abandoned),
         ("requests_open_limit", "max_rpcs", wanted.max_rpcs),
         ("reads_open_limit", "max_streams", wanted.max_streams),
+        ("exchanges_open_limit", "max_exchanges", wanted.max_exchanges),
         ("retained_limit_bytes", "result_memory_bytes", results.retained.budget),
         ("spilled_limit_bytes", "result_spool_bytes", wanted.result_spool_bytes),
     ):

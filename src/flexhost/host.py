@@ -6,16 +6,17 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from flexhost.cache import Key, key_of
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
 from flexhost.closers import Closers
-from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown, TimedOut
+from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown
 from flexhost.events import Emit, Refused
+from flexhost.exchanges import NO_BATCH, Exchange, Exchanges
 from flexhost.executor import Executor
-from flexhost.function import Function, Given, Headers
+from flexhost.function import Given, Headers
 from flexhost.ids import new_id
 from flexhost.open_calls import OpenCalls
 from flexhost.reading import Reading
@@ -30,8 +31,6 @@ from flexhost.waiters import Waiter, Waiters
 # Seconds between two looks at who waits, which calls are late and what has expired. With the 0.4 s
 # between two questions to one caller: who left is noticed within 0.5 s.
 TICK = 0.05
-# Seconds that a late function has to end by itself before its thread counts as stuck.
-GRACE = 0.5
 # Seconds that nobody need wait for a call whose caller polls, at the least.
 POLL_PATIENCE = 10.0
 # Seconds after its last call that a stopping host waits for results that nobody came to read.
@@ -41,6 +40,7 @@ UNREAD = 5.0
 class Host:
     """deadline:   seconds from acceptance after which a call is answered with TimedOut, unless its
                 function has a deadline of its own.
+    exchanges:  that may be open at once.
     share_of:   calls of different shares take turns, see `CallQueue`.
     stall, trim_every: see `Upkeep`.
     """
@@ -53,6 +53,7 @@ class Host:
         *,
         deadline: float,
         emit: Emit,
+        exchanges: int = 256,
         share_of: ShareOf | None = None,
         stall: float = 0.0,
         trim_every: float = 0.0,
@@ -62,19 +63,32 @@ class Host:
         self._executor = executor
         self._results = results
         self._closers = closers
-        self._deadline = deadline
         self._share_of = share_of
-        self._tracer = tracer
         self._emit = emit
         self._clock = clock
         self._registry: Registry | None = None
         self._caches = False  # whether a call may be answered without being run
         self._draining = False
         self._waiters = Waiters()
-        self._open = OpenCalls()
+        self._open = OpenCalls(
+            executor,
+            results,
+            deadline=deadline,
+            emit=emit,
+            share_of=share_of,
+            tracer=tracer,
+            clock=clock,
+        )
+        self.exchanges = Exchanges(exchanges, emit, clock)
         self._closed = threading.Event()
         self._upkeep = Upkeep(
-            executor, results, closers, stall=stall, trim_every=trim_every, now=clock()
+            executor,
+            results,
+            self.exchanges,
+            closers,
+            stall=stall,
+            trim_every=trim_every,
+            now=clock(),
         )
         self._watcher = Ticker("watcher", TICK, lambda: self.look(self._clock()))
 
@@ -110,58 +124,54 @@ class Host:
         poll: float = 0.0,
         command: bytes = b"",
         caller: Caller = ANYONE,
+        exchange: Exchange | None = None,
     ) -> Call:
         """Accept a call. Whoever submits it must `wait` for it.
 
-        given:   see `Function.called_with`.
-        poll:    seconds between the polls of a caller that polls; the call goes on between them.
-        command: kept with the call for such a caller.
+        given:    see `Function.called_with`.
+        poll:     seconds between the polls of a caller that polls; the call goes on between them.
+        command:  kept with the call for such a caller.
+        exchange: that the call is one of, whose function it is then.
 
         Raises UnknownFunction, Unauthorized, BadCall, Busy, NotReady, ShuttingDown.
         """
-        function = self.functions.get(name, caller)
+        function = self.functions.get(name, caller) if exchange is None else exchange.function
         try:
-            function = function.called_with(given)
-            parameters = given if isinstance(given, dict) else {}
-            key = None
-            if function.cache is not None:
-                key = key_of(function, parameters, columns, headers, caller.name)
-            if self._draining:
-                raise ShuttingDown("this host is stopping and takes no new calls")
-            make = functools.partial(
-                Call,
+            if exchange is None:
+                function = function.called_with(given)
+            self._check_open()
+            call, to_run = self._open.add(
                 function,
                 given,
                 columns,
                 headers,
-                deadline=self._clock() + self._seconds_of(function),
-                keep=self._results.retained.keep,
-                share=self._share_of(parameters, headers) if self._share_of else "",
-                caller=caller,
-                spans=self._tracer.call() if self._tracer else None,
-                clock=self._clock,
-            )
-            call = make(
-                emit=self._emit,
                 patience=max(3 * poll, POLL_PATIENCE) if poll else 0.0,
                 command=command,
+                caller=caller,
+                exchange="" if exchange is None else exchange.id,
             )
-            self._open.add(call)
-            self._results.add(call)
-            try:
-                if key is None:
+            if to_run is not None:
+                try:
                     self._check_room()
-                    self._executor.submit(call)
-                else:
-                    self._share(call, key, make)
-            except BaseException:
-                self._open.discard(call)
-                self._results.drop(call)
-                raise
+                    self._executor.submit(to_run)
+                except BaseException as error:
+                    self._open.not_run(call, to_run, error)
+                    raise
         except HostError as error:
             error.function = function.name
             raise
         return call
+
+    def exchange(
+        self, name: str, headers: Headers, cut: Callable[[], object], *, caller: Caller = ANYONE
+    ) -> AbstractContextManager[Exchange]:
+        """Inside, the function takes batches, see `submit`. cut: see `Exchange`.
+
+        Raises UnknownFunction, Unauthorized, BadCall, Busy, NotReady, ShuttingDown.
+        """
+        function = self.functions.get(name, caller).called_with(NO_BATCH)
+        self._check_open()
+        return self.exchanges.open(Exchange(function, headers, caller, cut))
 
     def wait(self, call: Call, gone: Callable[[], bool], timeout: float | None = None) -> bool:
         """Whether the call has its outcome, after at most `timeout` seconds.
@@ -183,7 +193,7 @@ class Host:
         """From now on the call has no result, whether it runs, waits, or ended. Unknown, or of
         another caller: nothing to do."""
         call = self.find(call_id, caller)
-        if call is None or self._stop(call, Cancelled("cancelled by its caller")):
+        if call is None or self._open.stop(call, Cancelled("cancelled by its caller")):
             return
         if call.data is not None:
             self.forget(call)
@@ -249,11 +259,11 @@ class Host:
         self._draining = True
 
     def drain(self, seconds: float) -> None:
-        """Accept no more, let calls and reads finish for `seconds`, then stop what is left."""
+        """Accept no more, let calls, answers and reads finish for `seconds`, then stop the rest."""
         self.stop_accepting()
         begun = awaited = self._clock()
         while (now := self._clock()) - begun < seconds:
-            if any(not call.ended.is_set() for call in self._open):
+            if not self._open.all_ended or self.exchanges.busy:
                 awaited = now
             unread = self._results.unread if now - awaited < UNREAD else 0
             if not (awaited == now or self._results.open or unread):
@@ -261,7 +271,7 @@ class Host:
             self._closed.wait(TICK / 2)
         text = "this host was stopped before the end"
         for call in self._open:
-            self._stop(call, ShuttingDown(text))
+            self._open.stop(call, ShuttingDown(text))
         for reading in self._results.open:
             reading.close(ShuttingDown(text))
 
@@ -276,49 +286,14 @@ class Host:
         """Stop calls that are late or that nobody waits for; then see `Upkeep`."""
         self._waiters.look(now)
         self._executor.look(now)
-        for call in self._open:
-            if call.ended.is_set():
-                if call.returned or call.started_at is None:
-                    self._open.discard(call)
-                elif call.deadline + GRACE <= now:
-                    self._executor.abandon(call)
-            elif call.deadline <= now:
-                seconds = self._seconds_of(call.function)
-                self._stop(call, TimedOut(f"no result within {seconds:g} s"))
-            elif call.abandoned_by_all:
-                self._stop(call, Cancelled("nobody waits for the call any more"))
+        self._open.look(now)
         self._upkeep.look(now)
 
-    def _seconds_of(self, function: Function) -> float:
-        return self._deadline if function.deadline is None else function.deadline
+    def _check_open(self) -> None:
+        if self._draining:
+            raise ShuttingDown("this host is stopping and takes no new calls")
 
     def _check_room(self) -> None:
         """Raises Busy while no result could be kept."""
         if (full := self._results.retained.refusal()) is not None:
             raise full
-
-    def _share(self, call: Call, key: Key, make: Callable[..., Call]) -> None:
-        """Start the execution that the call shares with its equals, unless there is one, or its
-        table. Raises Busy."""
-        execution = self._results.cache.join(call, key, lambda emit: make(emit=emit))
-        if execution is None:
-            return
-        self._open.add_execution(execution)
-        try:
-            self._check_room()
-            self._executor.submit(execution)
-        except HostError as error:
-            self._open.discard(execution)
-            if self._results.cache.leave(call) is None:
-                execution.stop(error.copy())  # others came to share it meanwhile
-            raise
-
-    def _stop(self, call: Call, error: HostError) -> bool:
-        """Whether this ended the call."""
-        if not call.stop(error):
-            return False
-        if call.cache is None:
-            self._executor.cancel(call)
-        elif (execution := self._results.cache.leave(call)) is not None:
-            self._stop(execution, error.copy())  # nobody else needs it
-        return True

@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from flexhost.author_metrics import OfWorkers
 from flexhost.call import Call
 from flexhost.errors import Busy, Cancelled, HostError, Unavailable
-from flexhost.events import CallEnded, Event, Evicted, ReadEnded, Refused
+from flexhost.events import CallEnded, Event, Evicted, ExchangeEnded, ReadEnded, Refused
 from flexhost.function import Function
 from flexhost.observability import outcome
 
@@ -30,6 +30,7 @@ _BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 26, 1 << 29, 1 << 32
 _OK = "OK"
 # The bounds whose refusals are counted by their name.
 BOUNDS = (
+    "max_exchanges",
     "max_rpcs",
     "max_running",
     "max_streams",
@@ -58,6 +59,9 @@ class Metrics:
         )
         self._reads = self._counter(
             "flexhost_reads", "Reads of results by how they ended", "function", "code"
+        )
+        self._exchanges = self._counter(
+            "flexhost_exchanges", "Exchanges by how they ended", "function", "code"
         )
         self._refusals = self._counter(
             "flexhost_refusals", "Refused requests by the bound or the error", "reason"
@@ -104,6 +108,7 @@ class Metrics:
             self._reads.labels(name, _OK)
             for histogram in (self._waiting, self._running, self._reading, self._rows, self._bytes):
                 histogram.labels(name)
+            self._exchanges.labels(name, _OK)
             if function.cache is not None:
                 self._evictions.labels(name)
                 for result in ("hit", "shared", "miss"):
@@ -119,6 +124,9 @@ class Metrics:
                 _of(self._reading, name).observe(event.seconds)
                 _of(self._rows, name).observe(event.rows)
                 _of(self._bytes, name).observe(event.bytes)
+            case ExchangeEnded(exchange=exchange, error=error):
+                code = _OK if error is None else error.code
+                _of(self._exchanges, exchange.function.name, code).inc()
             case Evicted(function=name):
                 self._evictions.labels(name).inc()
             case Refused(error=error):

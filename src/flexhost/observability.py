@@ -20,11 +20,12 @@ from flexhost.errors import (
     TimedOut,
     Unauthenticated,
 )
-from flexhost.events import CallEnded, Event, ReadEnded, Refused, WorkerAbandoned
+from flexhost.events import CallEnded, Event, ExchangeEnded, ReadEnded, Refused, WorkerAbandoned
 from flexhost.logs import Line
 from flexhost.writer import MOST, Writer, wait_for_quiet
 
 if TYPE_CHECKING:
+    from flexhost.exchanges import Exchange
     from flexhost.metrics import Metrics
     from flexhost.tracing import Tracing
 
@@ -153,7 +154,8 @@ def outcome(call: Call, error: HostError | None) -> str:
 
 
 def _log(event: Event, at: float, suppressed: int = 0) -> None:
-    """One line for each call: when it ended, or, if it is a stream, when that did.
+    """One line for each call: when it ended, or, if it is a stream, when that did. An exchange, of
+    which there may be thousands of calls, has one line itself, and its failed call one.
 
     suppressed: lines like this one that were left out before it.
     """
@@ -161,9 +163,9 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
         case CallEnded(call=call):
             if call.error is not None:
                 _line(at, call, call.error)
-            elif event.rows is not None:
+            elif event.rows is not None and not call.exchange:
                 _line(at, call, None, rows=event.rows, bytes=event.bytes)
-        case ReadEnded(call=call) if event.stream:
+        case ReadEnded(call=call) if event.stream and (event.error or not call.exchange):
             _line(
                 at,
                 call,
@@ -173,6 +175,8 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
                 streaming_sec=round(event.seconds, 6),
                 complete=event.complete,
             )
+        case ExchangeEnded(exchange=exchange):
+            _exchange_line(at, exchange, event.seconds, event.error)
         case WorkerAbandoned(call=abandoned, stack=stack, why=why):
             of: dict[str, Any] = {}
             if abandoned is not None:
@@ -208,10 +212,27 @@ def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
         "waiting_sec": round((ended if started is None else started) - call.accepted_at, 6),
         "running_sec": None if started is None else round(ended - started, 6),
         **({} if call.cache is None else {"cache": call.cache}),
+        **({"exchange_id": call.exchange} if call.exchange else {}),
         **({} if call.spans is None else call.spans.fields),
         **more,
     }
     _write(at, fields, error)
+
+
+def _exchange_line(at: float, exchange: Exchange, seconds: float, error: HostError | None) -> None:
+    fields = {
+        "exchange_id": exchange.id,
+        "function": exchange.function.name,
+        "caller": exchange.caller.name or None,
+        "outcome": "ok" if error is None else error.code.lower(),
+        "batches": exchange.batches,
+        "rows": exchange.rows,
+        "answered_rows": exchange.answered,
+        "open_sec": round(seconds, 6),
+    }
+    if error is not None:  # of a call, or of a refusal, which was told in full under this id
+        fields |= {"code": error.code, "call_id": error.id or None}
+    _logger_line(_logger, logging.INFO, "exchange", at, fields)
 
 
 def _write(at: float, fields: dict[str, Any], error: HostError | None) -> None:

@@ -135,6 +135,7 @@ def _serve(
         closers,
         deadline=loaded.settings.flexfun.call_deadline_ms / 1000,
         emit=emit,
+        exchanges=wanted.max_exchanges,
         share_of=share_by(wanted.fair_queue_by) if wanted.fair_queue_by else None,
         stall=wanted.stream_stall_sec,
         trim_every=wanted.malloc_trim_interval_sec,
@@ -163,6 +164,7 @@ def _serve(
             poll=loaded.settings.flexfun.polling_interval_ms / 1000,
             rpcs=Slots(wanted.max_rpcs),
             command=wanted.max_command_bytes,
+            batch=wanted.max_batch_bytes,
             cut_off=wanted.stream_stall_sec > 0,
             error_detail=wanted.error_detail,
             authentication=authentication,
@@ -213,6 +215,7 @@ def _serve(
             host.drain(wanted.drain_sec)
             connections.stop_listening(frontend.port)
             threading.Event().wait(_FAREWELL)
+            host.exchanges.cut()
         finally:
             ended = frontend.stop(LAST)
             if http is not None:

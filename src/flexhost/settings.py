@@ -82,6 +82,8 @@ class Server:
     max_rpcs: Count = 1024
     max_streams: Count = 256
     max_command_bytes: Bytes = 1 << 20
+    max_exchanges: Count = 256
+    max_batch_bytes: Bytes = 64 << 20
     max_abandoned: Count = 16
     grpc_cores: CountOr0 = 1
     stream_stall_sec: Seconds = 0.0

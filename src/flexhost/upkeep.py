@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flexhost import memory
 from flexhost.closers import Closers
+from flexhost.exchanges import Exchanges
 from flexhost.executor import Executor
 from flexhost.results import Results
 
@@ -18,6 +19,7 @@ class Upkeep:
         self,
         executor: Executor,
         results: Results,
+        exchanges: Exchanges,
         closers: Closers,
         *,
         stall: float,
@@ -26,6 +28,7 @@ class Upkeep:
     ) -> None:
         self._executor = executor
         self._results = results
+        self._exchanges = exchanges
         self._closers = closers
         self._stall = stall
         self._giving_back = memory.GivingBack(trim_every, now)
@@ -37,6 +40,8 @@ class Upkeep:
             for reading in self._results.open:
                 if reading.stalled(now, self._stall):
                     self._closers.submit(reading.cut)
+            for exchange in self._exchanges.stalled(now, self._stall):
+                self._closers.submit(exchange.cut)
         if self._giving_back.due(now, self._results.retained.take_freed()):
             self._executor.give_back()
             self._closers.submit(memory.give_back)

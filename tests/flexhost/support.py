@@ -33,7 +33,7 @@ from flexhost.footprint import Ledger, footprint
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
 from flexhost.frontends.listener import Listener
-from flexhost.function import COROUTINES, THREADS
+from flexhost.function import COROUTINES, THREADS, Function
 from flexhost.health import Health
 from flexhost.host import Host
 from flexhost.registry import Registry
@@ -147,7 +147,7 @@ class Served(Client):
 
 @contextmanager
 def serving(
-    *functions: type[Any],
+    *functions: type[Any] | Function,
     threads: int = 4,
     tasks: int = 100,
     new_loop: Callable[[], Any] | None = None,
@@ -164,6 +164,7 @@ def serving(
     verifier: Verifier | None = None,
     header: str = "",
     rpcs: int = 1024,
+    exchanges: int = 256,
     tls: TlsSettings | None = None,
     connect: dict[str, Any] | None = None,
     interval: float = 0.0,
@@ -180,7 +181,7 @@ def serving(
     results = Results(
         ttl, closers, events.put, retained=retained, reads=reads, after_read=after_read
     )
-    registry = Registry([describe(cls) for cls in functions])
+    registry = Registry([one if isinstance(one, Function) else describe(one) for one in functions])
     executor: Any = Threads(threads, waiting, events.put, max_abandoned=max_abandoned)
     if tasks and any(one.executor == COROUTINES for one in registry):
         coroutines = Coroutines(
@@ -199,6 +200,7 @@ def serving(
         closers,
         deadline=deadline,
         emit=events.put,
+        exchanges=exchanges,
         share_of=share_by(fair) if fair else None,
         stall=stall,
         trim_every=trim_every,

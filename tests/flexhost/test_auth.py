@@ -74,13 +74,12 @@ def test_requests_that_pyarrow_has_no_name_for_are_not_served_either():
                 assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED, name
 
 
-@pytest.mark.parametrize("name", ["DoPut", "DoExchange"])
-def test_what_is_not_offered_is_refused_to_a_good_token_before_it_sends_anything(name):
+def test_what_is_not_offered_is_refused_to_a_good_token_before_it_sends_anything():
     over = threading.Event()
     nothing = iter(lambda: over.wait(LONG), True)  # until the end of the test
     with only_ann() as client, grpc.insecure_channel(f"127.0.0.1:{client.port}") as channel:
-        ask = channel.stream_stream(f"/arrow.flight.protocol.FlightService/{name}")
-        with pytest.raises(grpc.RpcError, match=f"{name} is not offered by this host"):
+        ask = channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")
+        with pytest.raises(grpc.RpcError, match="DoPut is not offered by this host"):
             # else a thread would wait for what comes
             list(ask(nothing, timeout=LONG, metadata=[("authorization", "Bearer a-good-token")]))
         over.set()

@@ -340,10 +340,9 @@ def test_an_expired_result_is_not_there_any_more():
     [
         (lambda c: list(c.do_action("anything")), 503),
         (lambda c: c.do_put(fl.FlightDescriptor.for_path("p"), SCHEMA)[0].close(), 503),
-        (lambda c: c.do_exchange(fl.FlightDescriptor.for_path("p"))[1].read_all(), 503),
         (lambda c: c.authenticate_basic_token("user", "password"), 2),
     ],
-    ids=["DoAction", "DoPut", "DoExchange", "Handshake"],
+    ids=["DoAction", "DoPut", "Handshake"],
 )
 def test_a_request_that_is_not_offered_says_so_with_a_code(ask, code):
     with serving(function(numbers)) as client, pytest.raises(fl.FlightServerError) as error:

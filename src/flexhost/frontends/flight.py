@@ -18,7 +18,7 @@ from flexhost.call import Call
 from flexhost.caller import Caller
 from flexhost.contract import Stream
 from flexhost.errors import BadCall, HostError, Internal, PortTaken, StartError
-from flexhost.frontends import connections, endpoints, tls
+from flexhost.frontends import connections, endpoints, flight_exchange, tls
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.address import advertised, try_to_bind, uri
 from flexhost.frontends.flight_admission import NAME, Admission, Admitted
@@ -38,7 +38,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     poll:           seconds that a polling caller waits for its answer.
     rpcs:           for the requests that may be under way at once; frontends may share them.
     certificates:   to serve TLS with; None for plain connections.
-    command:        bytes that a command may have.
+    command, batch: bytes that a command may have, and a batch of an exchange.
     cut_off:        whether readers that stall may be cut off: tables go out piece by piece then.
     error_detail:   whether the text of a function's exception reaches the client.
     authentication: without one anyone may call.
@@ -55,6 +55,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         certificates: Certificates | None = None,
         poll: float = 2.0,
         command: int = 1 << 20,
+        batch: int = 64 << 20,
         cut_off: bool = False,
         error_detail: bool = True,
         authentication: Authentication | None = None,
@@ -67,6 +68,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self._poll = poll
         self._rpcs = rpcs
         self._command = command
+        self._batch = batch
         self._cut_off = cut_off
         self._error_detail = error_detail
         self._tokens = authentication is not None
@@ -102,6 +104,9 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         try:
             told = self.errors("GetSchema", caller=caller.name)
             with told, self._traced("GetSchema", headers), self._rpcs:
+                if (name := wire.path_of(descriptor)) is not None:
+                    of = flight_exchange.signature(self._host, name, caller)
+                    return fl.SchemaResult(wire.signature(*of))
                 command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
                 return fl.SchemaResult(self._host.functions.get(name, caller).schema)
@@ -114,6 +119,9 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         caller, headers = self._admitted(context, "GetFlightInfo")
         told = self.errors("GetFlightInfo", caller=caller.name)
         with told, self._traced("GetFlightInfo", headers), self._rpcs:
+            if (name := wire.path_of(descriptor)) is not None:
+                of = flight_exchange.signature(self._host, name, caller)
+                return wire.describe_signature(descriptor, *of)
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
             if verb := wire.decode_poll(command):
@@ -155,9 +163,32 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         caller, headers = self._admitted(context, "DoAction")
         told = self.errors("DoAction", caller=caller.name)
         with told, self._traced("DoAction", headers), self._rpcs:
+            if action.type == wire.PROTOCOL_VERSION:
+                return iter([wire.protocol_version()])
             name, parameters = wire.decode_invalidate(action, self._command)
             invalidated = self._host.invalidate(name, parameters, caller=caller)
             return iter([wire.encode_invalidated(invalidated)])
+
+    def do_exchange(
+        self,
+        context: fl.ServerCallContext,
+        descriptor: fl.FlightDescriptor,
+        reader: fl.MetadataRecordBatchReader,
+        writer: fl.MetadataRecordBatchWriter,
+    ) -> None:
+        caller, headers = self._admitted(context, "DoExchange")
+        told = self.errors("DoExchange", caller=caller.name, in_stream=True)
+        with told, self._traced("DoExchange", headers):  # it has its slot since its admission
+            name = wire.path_of(descriptor)
+            if name is None:
+                raise BadCall("the descriptor is a command, expected the name of a function")
+            batches = flight_exchange.Batches(reader, writer, self._batch, context.is_cancelled)
+            if name in flight_exchange.BUILTINS:
+                flight_exchange.answer_builtin(name, batches)
+                return
+            cut = functools.partial(connections.cut, context.peer())
+            with self._host.exchange(name, headers, cut, caller=caller) as exchange:
+                flight_exchange.answer(self._host, exchange, batches)
 
     @property
     def under_way(self) -> int:

@@ -10,6 +10,7 @@ import pyarrow.flight as fl
 from flexhost.auth import Authentication
 from flexhost.caller import ANYONE, Caller
 from flexhost.errors import BadRequest, Busy, NotOffered
+from flexhost.exchanges import Exchanges
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.flight_streams import AsFlightErrors, Slots
 from flexhost.function import Headers
@@ -25,11 +26,9 @@ _SERVED = {
     fl.FlightMethod.DO_GET: "DoGet",
     fl.FlightMethod.DO_ACTION: "DoAction",
     fl.FlightMethod.LIST_ACTIONS: "ListActions",
-}
-_MAY_COME = {
-    fl.FlightMethod.DO_PUT: "DoPut",
     fl.FlightMethod.DO_EXCHANGE: "DoExchange",
 }
+_MAY_COME = {fl.FlightMethod.DO_PUT: "DoPut"}
 _NAMES = _SERVED | _MAY_COME
 
 
@@ -60,7 +59,7 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         self._admitted: dict[int, Admitted] = {}
         self._refusal = _Refusal(rpcs.busy)
 
-    def start_call(self, info: fl.CallInfo, headers: Headers) -> None:
+    def start_call(self, info: fl.CallInfo, headers: Headers) -> fl.ServerMiddleware | None:
         """Raises a Flight error."""
         method, caller = info.method, ANYONE
         thread = threading.get_ident()
@@ -75,6 +74,7 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
         if self._authentication is not None:
             headers = self._authentication.masked(headers)
         self._admitted[thread] = Admitted(caller, headers)
+        return self._exchange(caller) if method is fl.FlightMethod.DO_EXCHANGE else None
 
     def admitted(self) -> Admitted:
         """Of the request that this thread begins to handle; once."""
@@ -86,7 +86,7 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
             # one who polls may ask for a call that was accepted
             polls = wire.POLLABLE in headers
             if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
-                raise self._too_many(busy, caller)
+                raise self._too_many(busy, "GetFlightInfo", caller)
         elif method is not fl.FlightMethod.DO_GET and method not in _SERVED:
             # such requests hold a thread otherwise
             with self._errors(_NAMES.get(method, method.name), caller=caller.name):
@@ -94,12 +94,40 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
                     raise NotOffered(f"{_MAY_COME[method]} is not offered by this host")
                 raise BadRequest("this host does not serve requests of this kind")
 
-    def _too_many(self, busy: Busy, caller: Caller) -> fl.FlightError:
+    def _exchange(self, caller: Caller) -> fl.ServerMiddleware:
+        """Takes its places now: such a request has a thread while nothing comes that a handler
+        could be run with (measured)."""
+        try:
+            return _Exchange(self._rpcs, self._host.exchanges)
+        except Busy as busy:
+            busy.__traceback__ = None  # it is one for all, and would keep the frames of each
+            raise self._too_many(busy, "DoExchange", caller) from None
+
+    def _too_many(self, busy: Busy, request: str, caller: Caller) -> fl.FlightError:
         """The error of a refusal that many are told. In a burst of thousands each microsecond of
         Python in a request costs many, so only its id is made anew."""
         if busy is not self._refusal.busy:
             self._refusal = _Refusal(busy)
-        return self._refusal.error(self._host.refused(busy, "GetFlightInfo", caller.name))
+        return self._refusal.error(self._host.refused(busy, request, caller.name))
+
+
+class _Exchange(fl.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
+    """The places of one. It is told of the end of the request, whatever that is."""
+
+    def __init__(self, rpcs: Slots, exchanges: Exchanges) -> None:
+        """Raises Busy."""
+        rpcs.enter()
+        try:
+            exchanges.enter()
+        except Busy:
+            rpcs.leave()
+            raise
+        self._rpcs = rpcs
+        self._exchanges = exchanges
+
+    def call_completed(self, exception: object) -> None:
+        self._rpcs.leave()
+        self._exchanges.leave()
 
 
 class _Refusal:
