@@ -18,6 +18,7 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
+    ["row_codec"],
     ["fields", "periods", "compute", "later", "record_types", "sql_names", "type_table"],
     ["context_filters", "literals", "batches", "sql_types"],
     ["context_requests", "conditions", "contract", "flink_types"],
