@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-host test-bounds reference check mypy format-fix fix-staged bench bench-profile bench-full bench-results bench-parameters fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-host test-bounds reference check proto mypy format-fix fix-staged bench bench-profile bench-full bench-results bench-parameters fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: .venv/dev .venv-reference/made ## what CI runs: format, lint, types, test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+proto: .venv/dev ## ask protoc whether the service uses the messages of proto/
+	@PYTHONPATH=src $(BIN)/python -m flexhost.invoke --check-proto
 
 mypy: .venv/dev ## check the types
 	$(BIN)/mypy

@@ -58,11 +58,15 @@ def check_closed(server: Server, found: Sources) -> None:
             if section != "server":
                 where = keys[key].source
                 raise SettingsError(f"{where}: {key} stands in [{section}], where nothing reads it")
-    if not (server.authenticates or server.allow_insecure or is_loopback(server.listen_host)):
-        source = given["listen_host"].source
+    if server.authenticates or server.allow_insecure:
+        return
+    for section in ("server", "invoke"):
+        listens = found.get(section, {}).get("listen_host")
+        if listens is None or not listens.value or is_loopback(str(listens.value)):
+            continue
         raise SettingsError(
-            f"{source}: [server] listen_host is {server.listen_host!r}, which others may reach, "
-            "and nobody is asked for a token or a certificate: set authentication_method = "
+            f"{listens.source}: [{section}] listen_host is {listens.value!r}, which others may "
+            "reach, and nobody is asked for a token or a certificate: set authentication_method = "
             '"token" or use_mtls, or allow_insecure = true in a closed network'
         )
 

@@ -32,6 +32,7 @@ from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.results import Results
 from flexhost.retained import Retained
+from flexhost.runtime_service import RuntimeService
 from flexhost.served import Served
 from flexhost.settings import Loaded, Server
 from flexhost.shares import share_by
@@ -157,12 +158,13 @@ def _serve(
         authentication = None
         if wanted.authentication_method == "token":
             authentication = Authentication(wanted.token_header_name or "")
+        rpcs = Slots(wanted.max_rpcs)
         make = functools.partial(
             FlightFrontend,
             host,
             advertise=(wanted.advertise_host, wanted.advertise_port or 0),
             poll=loaded.settings.flexfun.polling_interval_ms / 1000,
-            rpcs=Slots(wanted.max_rpcs),
+            rpcs=rpcs,
             command=wanted.max_command_bytes,
             batch=wanted.max_batch_bytes,
             cut_off=wanted.stream_stall_sec > 0,
@@ -172,6 +174,14 @@ def _serve(
         )
         listen = wanted.listen_host, wanted.listen_port
         frontend = _listener(make, wanted, health) if wanted.use_tls else make(listen)
+        runtime = RuntimeService(
+            loaded.settings,
+            host,
+            frontend,
+            rpcs=rpcs,
+            authentication=authentication,
+            tracer=telemetry.tracing,
+        )
         if metrics is not None:
             from flexhost import gauges  # costs what `_metrics` does
 
@@ -197,6 +207,7 @@ def _serve(
             )
             functions = served.load(loaded.settings)
             served.serve(functions)
+            runtime.open()
             stopping.loaded = True
             logs.write_later(telemetry.later)  # until now each at once, for a start may fail
             _logger.info(
@@ -206,9 +217,12 @@ def _serve(
                 frontend.port,
                 frontend.location.uri.decode(),
             )
+            if runtime.port is not None:
+                _logger.info("gRPC on %s:%s", loaded.settings.invoke.listen_host, runtime.port)
             with watching(functions, served) if watching else _UNWATCHED:
                 stopping.wait()
             host.stop_accepting()
+            runtime.drain()
             telemetry.say(
                 f"stopping within {wanted.drain_sec:g} s; a second signal ends it at once"
             )
@@ -217,7 +231,7 @@ def _serve(
             threading.Event().wait(_FAREWELL)
             host.exchanges.cut()
         finally:
-            ended = frontend.stop(LAST)
+            ended = frontend.stop(LAST) & runtime.stop(LAST)
             if http is not None:
                 http.stop(LAST)
     telemetry.say("stopped" if ended else "stopped, with requests open that would not end")

@@ -166,6 +166,15 @@ class Jwt:
 
 
 @dataclass(frozen=True)
+class Invoke:
+    """Section [invoke]."""
+
+    listen_host: Text | None = None
+    listen_port: Port = 50051
+    config_override_dir: Text | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """docs/settings.md says what each one is for."""
 
@@ -174,6 +183,7 @@ class Settings:
     udf: Udf = Udf()
     enumerated_tokens: EnumeratedTokens = EnumeratedTokens()
     jwt: Jwt = Jwt()
+    invoke: Invoke = Invoke()
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -182,6 +192,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "udf": Udf,
     "enumerated_tokens": EnumeratedTokens,
     "jwt": Jwt,
+    "invoke": Invoke,
 }
 
 

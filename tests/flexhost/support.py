@@ -244,6 +244,12 @@ def flight_code(error: BaseException) -> tuple[int, str]:
     return info["code"] & 0xFFFF, info["msg"]
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Of a process that finds the modules in this folder, and has no settings."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("GOODDATA_FLIGHT")}
+    return {**environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "src")])}
+
+
 class Process:
     """`python -m flexhost start` in a process of its own, its log lines read as they come."""
 
@@ -256,13 +262,12 @@ class Process:
         config: bool = True,
         command: str = "start",
         python: str = sys.executable,
+        program: str = "flexhost",
     ) -> None:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("GOODDATA_FLIGHT")}
-        environ["PYTHONPATH"] = os.pathsep.join([str(files[0].parent), str(ROOT / "src")])
         given = ["--config", *map(str, files)] if config else []
         self.process = subprocess.Popen(
-            [python, "-m", "flexhost", command, *given, *options],
-            env={**environ, **variables},
+            [python, "-m", program, *([command] if command else []), *given, *options],
+            env={**environment(files[0].parent), **variables},
             cwd=files[0].parent,
             stderr=subprocess.PIPE,
             text=True,

@@ -27,7 +27,7 @@ from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_O
 from flexhost.health import Health
 from flexhost.messages import KEY
 from flexhost.periods import GRANULARITIES
-from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Jwt, Server
+from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Invoke, Jwt, Server
 from flexhost.testing import LabelElements, Report, conforms, report
 from flexhost.testing.asked import Asked
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
@@ -144,6 +144,7 @@ _MADE_AT_START = (
         ("## `[enumerated_tokens]`", EnumeratedTokens),
         ("### `[[enumerated_tokens.entries]]`", Entry),
         ("## `[jwt]`", Jwt),
+        ("## `[invoke]`", Invoke),
     ],
 )
 def test_every_setting_stands_on_its_page_with_its_default(heading, section):

@@ -92,6 +92,10 @@ LAYERS = [
     ],
     ["host"],
     ["in_process"],
+    ["execution", "udf_messages"],
+    ["extraction", "proto_files", "udf_spec"],
+    ["class_names"],
+    ["overrides"],
     ["auth", "files", "downloads", "certificates", "statements"],
     ["tokens", "jwks", "certificate_files", "databases"],
     ["sources"],
@@ -99,6 +103,8 @@ LAYERS = [
     ["frontends.address", "frontends.flight_streams", "frontends.tls"],
     ["frontends.flight_admission", "frontends.flight_exchange", "frontends.endpoints"],
     ["frontends.flight"],
+    ["frontends.invoke_handlers"],
+    ["frontends.invoke"],
     ["frontends.listener"],
     ["setting_sources", "kinds", "writer", "author_metrics"],
     ["exposure", "logs"],
@@ -109,6 +115,7 @@ LAYERS = [
     ["preloaded"],
     ["served"],
     ["verification", "reach", "signals", "reloading", "aligned", "plain_values"],
+    ["runtime_service"],
     ["testing.filters"],
     ["testing.asked"],
     ["testing.report", "testing.label_elements"],
@@ -118,7 +125,7 @@ LAYERS = [
     ["testing.conformity"],
     ["access", "answer", "formats", "given", "new_function", "progress", "shown_table", "where"],
     ["server", "doctor", "check", "data_source", "call_output", "described", "remote"],
-    ["local"],
+    ["local", "standalone"],
     ["commands.options"],
     [
         "commands.call",
@@ -131,7 +138,7 @@ LAYERS = [
         "commands.register",
         "commands.start",
     ],
-    ["cli"],
+    ["cli", "invoke", "spec"],
     ["__main__"],
 ]
 CORE = [name for layer in LAYERS[: LAYERS.index(["in_process"]) + 1] for name in layer]
@@ -206,6 +213,8 @@ def test_importing_what_authors_need_loads_no_server():
         "jwt",
         "duckdb",
         "psycopg",
+        "grpc",
+        "google.protobuf",
         "pyarrow.dataset",
     ]
     found = subprocess.run(

@@ -71,6 +71,11 @@ class Listener:
         return self._frontend.under_way
 
     @property
+    def certificates(self) -> Certificates:
+        """Those in use."""
+        return self._files.served
+
+    @property
     def expires_at(self) -> float:
         """When the certificate in use does, in seconds since the epoch."""
         return self._files.served.expires_at

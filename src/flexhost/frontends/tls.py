@@ -27,7 +27,11 @@ def server_options(certificates: Certificates) -> dict[str, Any]:
 def caller_of(context: fl.ServerCallContext) -> Caller:
     """Whom the certificate of the connection names: its first subject alternative name, else its
     common name. To be asked only while the request is there. Raises Unauthenticated."""
-    identity: bytes = context.peer_identity()
+    return named(context.peer_identity())
+
+
+def named(identity: bytes) -> Caller:
+    """identity: as gRPC tells it of a certificate. Raises Unauthenticated."""
     if identity in _NOBODY:
         raise Unauthenticated("the certificate has no name that a caller can be known by")
     return Caller(identity.decode("utf-8", "backslashreplace"))
