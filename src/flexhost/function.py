@@ -58,6 +58,7 @@ class Function:
     wants_caller: whether `call` takes a `caller` besides.
     cache:        whether and how equal calls share.
     parameters:   what reads and checks what the caller gave; None to leave it as it is.
+    loads:        to be called once with a `LoadContext`, where it runs, before its first call.
     counted_as:   what counts for `max_running`: the same for all forms of one function.
     told:         attributes that its object is given before `call`.
     deadline:     seconds from acceptance, in place of the host's own.
@@ -105,6 +106,7 @@ class Function:
     arguments: pa.Schema | None = None
     deterministic: bool = True
     over_batches: Function | None = None
+    loads: Callable[[Any], object] | None = None
     counted_as: object = field(default_factory=object, repr=False)
     _names: frozenset[str] = field(init=False, repr=False)
 

@@ -47,26 +47,37 @@ def classes_of(
     module: ModuleType, what: str, wanted: Callable[[type[Any]], bool]
 ) -> Iterator[type[Any]]:
     """Those of `members_of` that are classes. Raises StartError."""
-    return members_of(module, what, lambda one: issubclass(type(one), type) and wanted(one))
+    members = members_of(module, what, lambda one: issubclass(type(one), type) and wanted(one))
+    return (one for _, one in members)
 
 
-def members_of(module: ModuleType, what: str, wanted: Callable[[Any], bool]) -> Iterator[Any]:
+def members_of(
+    module: ModuleType,
+    what: str,
+    wanted: Callable[[Any], bool],
+    home: Callable[[Any], str] = lambda one: str(one.__module__),
+) -> Iterator[tuple[str, Any]]:
     """What is defined in a module, for a package also in its submodules that it imports, and
-    whatever its `__all__` names. Raises StartError."""
+    whatever its `__all__` names; by the names that they have there.
+
+    home: the module where one was written.
+
+    Raises StartError.
+    """
     try:
         listed = list(getattr(module, "__all__", ()))
         # through getattr, for names that the module makes when they are asked for
         members = vars(module) | {name: getattr(module, name) for name in listed}
         for name, member in members.items():
-            if wanted(member) and (name in listed or _is_below(member, module)):
-                yield member
+            if wanted(member) and (name in listed or _is_below(home(member), module)):
+                yield name, member
     except BaseException as error:
         text = f"{what} module {module.__name__!r} cannot be inspected"
         raise failure(text, error) from None
 
 
-def _is_below(member: Any, module: ModuleType) -> bool:
-    return f"{member.__module__}.".startswith(f"{module.__name__}.")
+def _is_below(home: str, module: ModuleType) -> bool:
+    return f"{home}.".startswith(f"{module.__name__}.")
 
 
 def failure(what: str, error: BaseException) -> StartError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from flexhost import modules
 from flexhost.caller import Caller
-from flexhost.describe import describe, is_function, is_plain
+from flexhost.describe import describe, is_function, is_plain, module_of
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
 from flexhost.flex_fun import LoadContext
 from flexhost.function import Elsewhere, Function
@@ -103,11 +103,11 @@ def load(
     described: dict[Any, Function] = {}
     for source in _sources(names):
         described[source] = known.get(source) or make(source)
-    for source, meant in _plain(udfs):
+    for source, variable, meant in _plain(udfs):
         if source in described:
             continue
         try:
-            described[source] = known.get(source) or make(source)
+            described[source] = known.get(source) or make(source, variable=variable)
         except StartError as error:
             if meant:
                 raise
@@ -124,7 +124,7 @@ def _sources(names: Iterable[str]) -> Iterator[Any]:
     """Of modules of [flexfun]."""
     for name in names:
         module = modules.load(name, "function")
-        found = list(modules.members_of(module, "function", is_function))
+        found = [one for _, one in modules.members_of(module, "function", is_function)]
         if not found:
             raise StartError(
                 f"module {name!r} defines no function: expected a class with Name, Schema and "
@@ -133,45 +133,44 @@ def _sources(names: Iterable[str]) -> Iterator[Any]:
         yield from found
 
 
-def _plain(names: Iterable[str]) -> Iterator[tuple[Any, bool]]:
-    """Of [udf]; and whether one is meant to be served, so that it ends the start when it cannot
-    be."""
+def _plain(names: Iterable[str]) -> Iterator[tuple[Any, str, bool]]:
+    """Of [udf]: each with the variable that it stands in, and whether one is meant to be served, so
+    that it ends the start when it cannot be."""
     for name in names:
         found = modules.named(name, "function")
         if not isinstance(found, ModuleType):
-            yield found, True
+            yield found, name.rpartition(".")[2], True
             continue
-        members = list(modules.members_of(found, "function", is_plain))
-        if not members:
+        members = modules.members_of(found, "function", is_plain, module_of)
+        public = [(one, called) for called, one in members if not called.startswith("_")]
+        if not public:
             raise StartError(
                 f"module {name!r} defines no function: expected one with type hints, whose name "
                 "begins with no underscore"
             )
-        yield from ((one, is_marked(one)) for one in members)
+        yield from ((one, called, is_marked(one)) for one, called in public)
 
 
 def on_load(function: Function, ctx: LoadContext) -> None:
     """Raises StartError."""
-    loads = getattr(function.source, "on_load", None) if isinstance(function.source, type) else None
-    if loads is None:
+    if function.loads is None:
         return
     try:
-        loads(ctx)
+        function.loads(ctx)
+    except StartError:
+        raise
     except BaseException as error:
         raise modules.failure(f"on_load of function {function.name!r} failed", error) from None
 
 
 def _described(
     source: Any,
-    fiscal_year_start_month: int,
-    executors: Mapping[str, str],
     elsewhere: Mapping[str, Callable[[str], Elsewhere]],
+    **more: Any,
 ) -> Function:
     """`describe`, whatever a class does when it is looked at."""
     try:
-        made = describe(
-            source, fiscal_year_start_month=fiscal_year_start_month, executors=executors
-        )
+        made = describe(source, **more)
         if (there := elsewhere.get(made.executor)) is None:
             return made
         return made.but(elsewhere=there(made.name))

@@ -10,10 +10,12 @@ from typing import Any
 from flexhost.call import running
 from flexhost.errors import Cancelled
 
+# Rows of one batch that a table function gives, and seconds after which one goes with fewer.
+MOST, LONGEST = 8192, 0.2
 # Seconds between two looks at whether anybody still waits, and the rows before the first.
 LOOK = 0.05
 _FIRST = 32
-_MOST = 1 << 20
+_PACE = 1 << 20
 
 
 class Pace:
@@ -35,11 +37,30 @@ class Pace:
         now = self._clock()
         took, self._looked = now - self._looked, now
         wanted = self.rows * min(4.0, LOOK / took) if took > 0 else self.rows * 4
-        self.rows = max(1, min(_MOST, int(wanted)))
+        self.rows = max(1, min(_PACE, int(wanted)))
 
     def wait_over(self) -> None:
         """What passed until now was another's time."""
         self._looked = self._clock()
+
+
+class Turns:
+    """Of an async function: what never waits lets others have the event loop, too."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._left = self._pace.rows
+
+    async def next(self) -> None:
+        """Raises Cancelled when nobody waits any more."""
+        import asyncio
+
+        self._left -= 1
+        if self._left <= 0:
+            self._pace.look()
+            await asyncio.sleep(0)
+            self._pace.wait_over()
+            self._left = self._pace.rows
 
 
 def results(

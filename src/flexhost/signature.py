@@ -33,7 +33,7 @@ class Argument:
 
     @property
     def field(self) -> pa.Field:
-        return pa.field(self.name, self.typed.type, self.typed.nullable)
+        return self.typed.field(self.name)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Worker:
             from flexhost.author_metrics import Own
 
             self._metrics = Own()
-        if any(hasattr(one.source, "on_load") for one in self._functions):
+        if any(one.loads is not None for one in self._functions):
             import pyarrow.flight as fl
 
             location, health = fl.Location(setup.location), _Health(self._channel)

@@ -14,7 +14,7 @@ from flexhost.caller import ANYONE, Caller
 from flexhost.describe import describe
 from flexhost.errors import BadCall, FunctionFailed, HostError
 from flexhost.events import Emit
-from flexhost.flex_fun import FlexFun, LoadContext
+from flexhost.flex_fun import LoadContext
 from flexhost.function import Function, Headers
 from flexhost.health import Health
 from flexhost.host import Host
@@ -87,7 +87,7 @@ def load(
 
     location: where callers reach the host, if they do.
     """
-    if getattr(function.source, "on_load", FlexFun.on_load) is not FlexFun.on_load:
+    if function.loads is not None:
         registry.on_load(function, _context(settings or {}, resources, location))
     host.open(Registry([function]))
 
