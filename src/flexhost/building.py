@@ -221,12 +221,12 @@ def _held(
 
 
 def _structs(values: list[Any], type_: pa.DataType) -> pa.Array:
-    present = [index for index, value in enumerate(values) if value is not None]
-    some = values if len(present) == len(values) else [values[index] for index in present]
+    some = _present(values)
+    present = range(len(values)) if some is values else _numbers_of_present(values)
     fields = list(type_)
     built = []
     for position, field in enumerate(fields):
-        column = [_field(v, i, field.name, position) for i, v in zip(present, some, strict=True)]
+        column = _fields(some, present, field.name, position)
         try:
             built.append(array(column, field.type, field.nullable))
         except Unfit as error:
@@ -243,20 +243,40 @@ def _structs(values: list[Any], type_: pa.DataType) -> pa.Array:
     return whole.take(pa.array([None if v is None else next(order) for v in values], pa.int64()))
 
 
-def _field(value: Any, index: int, name: str, position: int) -> Any:
-    """Of an object by its name; of a tuple without names by its position."""
+def _fields(some: list[Any], numbers: Sequence[int], name: str, position: int) -> list[Any]:
+    """numbers: of each value, for the error."""
+    readers = {kind: _reader(kind, name, position) for kind in set(map(type, some))}
     try:
-        if isinstance(value, Mapping):
-            return value[name]
-        if isinstance(value, tuple) and not hasattr(value, "_fields"):
-            return value[position]
-        return getattr(value, name)
+        if len(readers) == 1:
+            [read] = readers.values()
+            return list(map(read, some))
+        return [readers[type(value)](value) for value in some]
     except (AttributeError, LookupError):
-        raise Unfit(index, value, f"expected what has {name!r}") from None
+        for number, value in zip(numbers, some, strict=True):
+            try:
+                readers[type(value)](value)
+            except (AttributeError, LookupError):
+                raise Unfit(number, value, f"expected what has {name!r}") from None
+        raise
+
+
+def _reader(kind: type, name: str, position: int) -> Callable[[Any], Any]:
+    """Of an object by its name; of a tuple without names by its position."""
+    if issubclass(kind, Mapping):
+        return operator.itemgetter(name)
+    if issubclass(kind, tuple) and not hasattr(kind, "_fields"):
+        return operator.itemgetter(position)
+    return operator.attrgetter(name)
+
+
+def _numbers_of_present(values: list[Any]) -> list[int]:
+    return [index for index, value in enumerate(values) if value is not None]
 
 
 def _present(values: list[Any]) -> list[Any]:
-    return [value for value in values if value is not None] if None in values else values
+    if any(value is None for value in values):
+        return [value for value in values if value is not None]
+    return values
 
 
 def _all_are(values: list[Any], kinds: tuple[type, ...], expected: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from itertools import pairwise
+from itertools import pairwise, repeat, starmap
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -93,19 +93,23 @@ def _flat(
 
 
 def _structs(column: pa.Array, typed: Typed) -> list[Any]:
-    make: Any = typed.make
-    if not typed.parts:
-        return _with_nulls([make() for _ in range(len(column))], column)
+    make, names = typed.make, typed.type.names
+    if make is None and all(map(_is_plain, typed.parts)):
+        dicts: list[Any] = column.to_pylist()
+        return dicts
     columns = []
-    for name, part, field in zip(typed.type.names, typed.parts, column.flatten(), strict=True):
+    for name, part, field in zip(names, typed.parts, column.flatten(), strict=True):
         try:
             columns.append(values(field, part))
         except Unfit as error:
             raise Unfit(error.index, error.value, f"{error.why} (in {name!r})") from None
+    rows = zip(*columns, strict=True) if columns else repeat((), len(column))
+    if make is None:
+        return _with_nulls([dict(zip(names, row, strict=True)) for row in rows], column)
     if not column.null_count:
-        return list(map(make, *columns))
-    rows = zip(column.is_null().to_pylist(), zip(*columns, strict=True), strict=True)
-    return [None if null else make(*row) for null, row in rows]
+        return list(starmap(make, rows))
+    nulls = column.is_null().to_pylist()
+    return [None if null else make(*row) for null, row in zip(nulls, rows, strict=True)]
 
 
 def _is_plain(typed: Typed) -> bool:

@@ -56,30 +56,24 @@ def fields_of(cls: Any) -> dict[str, Any]:
     return {name: hints[name] for name in names}
 
 
-def maker(cls: Any, names: Sequence[str]) -> Callable[..., Any]:
-    """What makes an object of the class of its values in order."""
+def maker(cls: Any, names: Sequence[str]) -> Callable[..., Any] | None:
+    """What makes an object of the class of its values in order; None for a dict."""
     if is_typeddict(cls):
-        return partial(_dict_of, tuple(names))
+        return None
     if dataclasses.is_dataclass(cls) and any(field.kw_only for field in dataclasses.fields(cls)):
         return partial(_by_name, cls, tuple(names))
     return cls  # type: ignore[no-any-return]  # a class makes its objects
 
 
-def unnamed(names: Sequence[str], hints: Sequence[Any]) -> tuple[Any, Callable[..., Any]]:
-    """For fields that have no class of their own: a NamedTuple and what makes one; a TypedDict
-    where one of the names cannot be an attribute."""
+def unnamed(names: Sequence[str], hints: Sequence[Any]) -> Any:
+    """For fields that have no class of their own: a NamedTuple, or a TypedDict where one of the
+    names cannot be an attribute."""
+    fields = dict(zip(names, hints, strict=True))
     if all(name.isidentifier() and not name.startswith("_") for name in names) and not any(
         map(keyword.iskeyword, names)
     ):
-        row = NamedTuple("Row", list(zip(names, hints, strict=True)))  # type: ignore[misc]  # known only now
-        return row, row
-    of_names = dict(zip(names, hints, strict=True))
-    as_dict = TypedDict("Row", of_names)  # type: ignore[misc]  # known only now
-    return as_dict, partial(_dict_of, tuple(names))
-
-
-def _dict_of(names: tuple[str, ...], *values: Any) -> dict[str, Any]:
-    return dict(zip(names, values, strict=True))
+        return NamedTuple("Row", fields.items())
+    return TypedDict("Row", fields)  # type: ignore[operator]  # known only now
 
 
 def _by_name(cls: Any, names: tuple[str, ...], *values: Any) -> Any:

@@ -27,7 +27,7 @@ class Typed:
     hint:   of one value, without what stands beside it.
     text:   its type in SQL as it was declared, where Arrow does not hold all of that.
     parts:  the element of a list; the key and the value of a map; the fields of a struct.
-    make:   an object of a struct, of the values of its fields in order.
+    make:   an object of a struct, of the values of its fields in order; None where it is a dict.
     """
 
     type: pa.DataType
@@ -109,7 +109,8 @@ def of_type(type_: pa.DataType, nullable: bool = True) -> Typed:
         hint = python.GenericAlias(dict, (parts[0].hint, parts[1].hint))
     elif kind is tuple:
         names = [part.name for part in type_]
-        hint, make = records.unnamed(names, [part.hint for part in parts])
+        hint = records.unnamed(names, [part.hint for part in parts])
+        make = records.maker(hint, names)
     return Typed(type_, nullable, "", or_none(hint, nullable), "", parts, make)
 
 

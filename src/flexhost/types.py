@@ -65,7 +65,7 @@ def hint_of(type_: pa.DataType, nullable: bool = True) -> Any:
     if kind is list or kind is dict:
         hint: Any = kind[tuple(held)]
     elif kind is tuple:
-        hint, _ = records.unnamed([part.name for part in parts], held)
+        hint = records.unnamed([part.name for part in parts], held)
     else:
         hint = kind if _OF_PLAIN.get(kind) == type_ else Annotated[kind, sql(type_)]
     return or_none(hint, nullable)
