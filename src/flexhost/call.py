@@ -19,9 +19,9 @@ from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult
 from flexhost.events import CallEnded, Emit
 from flexhost.failures import failure
-from flexhost.function import Function, Given, Headers, Instance
+from flexhost.function import SCALAR, Function, Given, Headers, Instance
 from flexhost.ids import new_id
-from flexhost.kept import Kept
+from flexhost.kept import Kept, Passing
 from flexhost.narrowing import narrowing
 from flexhost.returned import arrow
 from flexhost.source import Source, Sources
@@ -206,7 +206,9 @@ class Call:
         name, narrow = self.function.name, narrowing(self.function, arguments)
         asked = self.schema if narrow is None else self.function.select(arguments.columns)
         data = arrow(returned, asked, name)
-        fitted = fit(data, asked, name, narrow)
+        # a client takes the first batch that comes for the whole answer of a scalar
+        whole = bool(self.exchange) and self.function.kind == SCALAR
+        fitted = fit(data, asked, name, narrow, whole=whole)
         if isinstance(fitted, Stream):
             if self.function.cache is None:
                 return fitted
@@ -215,7 +217,7 @@ class Call:
                 f"function {self.function.name!r} has a Cache and returned a stream: only a "
                 "table can be cached"
             )
-        return self._keep(fitted, _sources.of(data), name)
+        return Passing(fitted) if self.exchange else self._keep(fitted, _sources.of(data), name)
 
     def stop(self, error: HostError) -> bool:
         """End the call with this error. False when it had its outcome already."""

@@ -101,9 +101,16 @@ Fitted: TypeAlias = pa.Table | Stream
 
 
 def fit(
-    data: pa.Table | Reader, schema: pa.Schema, function: str, narrow: Narrow | None = None
+    data: pa.Table | Reader,
+    schema: pa.Schema,
+    function: str,
+    narrow: Narrow | None = None,
+    *,
+    whole: bool = False,
 ) -> Fitted:
     """`data` with exactly the columns of `schema`, or what `narrow` leaves of that.
+
+    whole: a table is left in the chunks that it came in, and not arranged as it leaves best.
 
     A reader becomes a Stream, which fits its batches as they come. Schema metadata of the result is
     kept beside the declared one. Raises FunctionFailed.
@@ -111,7 +118,8 @@ def fit(
     if not isinstance(data, pa.Table):
         return Stream(data, schema, function, narrow)
     table = _fit_table(data, _with_metadata_of(data.schema, schema), function)
-    return batches.arranged(table if narrow is None else narrow(table))
+    table = table if narrow is None else narrow(table)
+    return table if whole else batches.arranged(table)
 
 
 def fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from flexhost.batches import size_of
+from flexhost.errors import NoResult
 from flexhost.footprint import Footprint
 from flexhost.source import Source
 from flexhost.spool import File
@@ -54,6 +55,31 @@ class Kept:
     def open(self) -> Opened:
         """Raises NoResult when it is gone."""
         return self._retained.open(self)
+
+
+class Passing(Kept):
+    """One that is given on at once to the only one who wants it: nobody charges or spools it."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.schema = table.schema
+        self.rows = table.num_rows
+        self.size = size_of(table)
+        self._table: pa.Table | None = table
+
+    @property
+    def gone(self) -> bool:
+        return self._table is None
+
+    def hold(self) -> bool:
+        return False
+
+    def release(self) -> None:
+        self._table = None
+
+    def open(self) -> Opened:
+        if (table := self._table) is None:
+            raise NoResult("the answer was given already")
+        return Opened(table, self.size, self.release)
 
 
 class Copy:

@@ -108,7 +108,8 @@ class Metrics:
             self._reads.labels(name, _OK)
             for histogram in (self._waiting, self._running, self._reading, self._rows, self._bytes):
                 histogram.labels(name)
-            self._exchanges.labels(name, _OK)
+            if function.over_batches is not None:
+                self._exchanges.labels(name, _OK)
             if function.cache is not None:
                 self._evictions.labels(name)
                 for result in ("hit", "shared", "miss"):
