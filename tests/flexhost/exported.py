@@ -10,11 +10,13 @@ from pathlib import Path
 import pyarrow.flight as fl
 import pytest
 from authority import Authority
+from exchanging import answers, of
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from support import LONG, NUMBERS, Client, command, process, until
 
-# Of every kind: a table, a cached one, a stream, a failure.
+# Of every kind: a table, a cached one, a stream, a failure; and one that is called with batches.
+PLAIN = "def add(a: int, b: int) -> int:\n    return a + b\n"
 FUNCTIONS = (
     NUMBERS
     + """
@@ -65,6 +67,7 @@ class Exporting:
 
     def traffic(self) -> None:
         """Calls of every function, one of them refused."""
+        answers(self.client, [of([1], [1])])
         for name in ("numbers", "cached", "cached", "streamed"):
             self.client.call(name)
         for name in ("fails", "nobody"):
@@ -81,7 +84,7 @@ def exporting(folder: Path) -> Iterator[Exporting]:
     (folder / "key.pem").write_text(key)
     settings = "metrics_host = '127.0.0.1'\nmetrics_port = 0\nuse_tls = true\n"
     settings += "tls_certificate = '@cert.pem'\ntls_private_key = '@key.pem'"
-    with process(folder, FUNCTIONS, settings) as host:
+    with process(folder, FUNCTIONS, settings, udfs=PLAIN) as host:
         port = int(host.line(r"HTTP on [^ ]+:(\d+): /metrics")[1])
         exported = Exporting(Client(host.port(), **authority.trusting()), port)
         exported.traffic()

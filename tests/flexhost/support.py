@@ -313,13 +313,21 @@ def process(
     listen: str = "listen_port = 0",
     command: str = "start",
     python: str = sys.executable,
+    udfs: str = "",
     **variables: str,
 ) -> Iterator[Process]:
-    """A host of the functions in `module`, a Python source, with further TOML `settings`."""
+    """A host of the functions in `module`, a Python source, with further TOML `settings`.
+
+    udfs: a source too, of plain functions.
+    """
     (folder / "my_functions.py").write_text(module)
     functions = '["my_functions"]' if module else "[]"
+    plain = '[udf]\nfunctions = ["my_udfs"]\n' if udfs else ""
+    (folder / "my_udfs.py").write_text(udfs)
     config = folder / "host.toml"
-    config.write_text(f"[flexfun]\nfunctions = {functions}\n[server]\n{listen}\n{settings}\n")
+    config.write_text(
+        f"[flexfun]\nfunctions = {functions}\n{plain}[server]\n{listen}\n{settings}\n"
+    )
     started = Process([config], list(options), variables, command=command, python=python)
     try:
         yield started

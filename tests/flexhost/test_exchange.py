@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 from exchanging import AB, NOTHING, Exchange, answers, exchange, of, rows_of
-from over_batches import add, over_batches, series
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import LONG, Client, flight_code, function, serving, until
 
 from flexhost.caller import Caller
 from flexhost.digests import Digest
-from flexhost.errors import BadArgument
 from flexhost.events import CallEnded, ExchangeEnded, Refused
-from flexhost.function import TABLE
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
+
+NUMBERS = st.none() | st.integers(-(2**62), 2**62 - 1)
+
+
+def add(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+def series(n: int, first: int) -> Iterator[int]:
+    yield from range(first, first + n)
+
+
+def one() -> int:
+    return 1
+
+
+def shouted(text: str | None) -> str | None:
+    return text and text.upper()
+
+
+def long_text(size: int) -> str:
+    return "x" * size
 
 
 def test_each_batch_has_an_answer_of_one_batch():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         found = answers(client, [of([1, 2], [3, 4]), of([5], [6])])
 
     assert [batch.to_pydict() for batch in found] == [{"result": [4, 6]}, {"result": [11]}]
 
 
 def test_a_client_may_wait_for_each_answer():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         asked = Exchange(client, "add")
 
         assert [asked.ask([n], [n]) for n in range(50)] == [[2 * n] for n in range(50)]
@@ -35,7 +57,7 @@ def test_a_client_may_wait_for_each_answer():
 
 
 def test_a_client_may_wait_for_the_schema_of_the_answers_before_it_sends():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         asked = Exchange(client, "add")
 
         assert asked.reader.schema == pa.schema([("result", pa.int64())])
@@ -44,7 +66,7 @@ def test_a_client_may_wait_for_the_schema_of_the_answers_before_it_sends():
 
 
 def test_a_client_that_sends_no_batch_is_told_the_schema_of_the_answers():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         asked = Exchange(client, "add")
 
         assert asked.rest() == []
@@ -52,12 +74,12 @@ def test_a_client_that_sends_no_batch_is_told_the_schema_of_the_answers():
 
 
 def test_nulls_come_and_go():
-    with serving(over_batches(add)) as client, exchange(client) as asked:
+    with serving(add) as client, exchange(client) as asked:
         assert asked.ask([1, None, 3], [1, 2, None]) == [2, None, None]
 
 
 def test_a_batch_without_rows_is_answered_without_a_call():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         found = answers(client, [of([], []), of([1], [1]), of([], [])])
 
         assert [batch.num_rows for batch in found] == [0, 1, 0]
@@ -67,15 +89,14 @@ def test_a_batch_without_rows_is_answered_without_a_call():
 
 
 def test_a_function_without_arguments_is_called_for_each_row():
-    ones = over_batches(lambda b: pa.array([1] * b.num_rows), "one", NOTHING)
-    with serving(ones) as client:
+    with serving(one) as client:
         found = answers(client, [rows_of(3), rows_of(1)], "one", NOTHING)
 
     assert [batch.column(0).to_pylist() for batch in found] == [[1, 1, 1], [1]]
 
 
 def test_a_table_function_says_for_which_row_each_of_its_rows_is():
-    with serving(over_batches(series, "series", kind=TABLE)) as client:
+    with serving(series) as client:
         found = answers(client, [of([2, 0, 1], [0, 0, 0]), of([1], [0])], "series")
 
     table = pa.Table.from_batches(found)
@@ -85,7 +106,7 @@ def test_a_table_function_says_for_which_row_each_of_its_rows_is():
 
 def test_a_batch_that_a_table_function_has_no_rows_for_is_answered_all_the_same():
     with (
-        serving(over_batches(series, "series", kind=TABLE)) as client,
+        serving(series) as client,
         exchange(client, "series") as asked,
     ):
         assert asked.ask([0, 0], [0, 0]) == []
@@ -93,28 +114,64 @@ def test_a_batch_that_a_table_function_has_no_rows_for_is_answered_all_the_same(
 
 
 def test_an_answer_of_many_megabytes_is_one_batch():
-    texts = over_batches(lambda b: pa.array(["x" * 1000] * b.num_rows), result=pa.string())
-    with serving(texts) as client:
-        (found,) = answers(client, [of([1] * 20_000, [1] * 20_000)])
+    schema = pa.schema([("size", pa.int64())])
+    with serving(long_text) as client:
+        (found,) = answers(client, [of([1000] * 20_000, schema=schema)], "long_text", schema)
 
     assert found.num_rows == 20_000
     assert found.nbytes > 20_000_000
 
 
-def test_dictionaries_may_change_from_batch_to_batch():
-    codes = pa.dictionary(pa.int32(), pa.string())
-    named = over_batches(lambda b: b.column(0).cast(pa.string()).dictionary_encode(), result=codes)
-    with serving(named) as client:
-        found = answers(client, [of([n, n], [0, 0]) for n in range(3)])
+def test_a_client_may_send_dictionaries_that_change_from_batch_to_batch():
+    schema = pa.schema([("text", pa.dictionary(pa.int32(), pa.string()))])
+    sent = [pa.array([text, None, text]).dictionary_encode() for text in ("a", "b", "c")]
+    with serving(shouted) as client:
+        batches = [pa.record_batch([one], schema=schema) for one in sent]
+        found = answers(client, batches, "shouted", schema)
 
-    assert [b.column(0).to_pylist() for b in found] == [["0", "0"], ["1", "1"], ["2", "2"]]
+    assert [b.column(0).to_pylist() for b in found] == [[t, None, t] for t in "ABC"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sent=st.lists(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=30), max_size=5))
+def test_an_exchange_equals_a_loop_in_python(everything, sent):
+    batches = [of(*map(list, zip(*rows, strict=True))) if rows else of([], []) for rows in sent]
+
+    found = answers(everything, batches)
+
+    assert [b.column(0).to_pylist() for b in found] == [[add(*row) for row in r] for r in sent]
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 20), st.integers(-9, 9)), min_size=1, max_size=30))
+def test_an_exchange_with_a_table_function_equals_a_loop_in_python(everything, rows):
+    found = answers(everything, [of(*map(list, zip(*rows, strict=True)))], "series")
+
+    given_rows = pa.Table.from_batches(found)
+    expected = [(number, item) for number, row in enumerate(rows) for item in series(*row)]
+    assert list(zip(*given_rows.to_pydict().values(), strict=True)) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.none() | st.text(), max_size=30))
+def test_texts_go_there_and_back(everything, texts):
+    schema = pa.schema([("text", pa.string())])
+    (found,) = answers(everything, [of(texts, schema=schema)], "shouted", schema)
+
+    assert found.column(0).to_pylist() == list(map(shouted, texts))
+
+
+@pytest.fixture(scope="module")
+def everything():
+    with serving(add, series, shouted) as client:
+        yield client
 
 
 # what it is called with
 
 
 def test_flight_info_has_the_fields_of_the_arguments_and_then_those_of_the_result():
-    with serving(over_batches(add), over_batches(series, "series", kind=TABLE)) as client:
+    with serving(add, series) as client:
         info = client.flight.get_flight_info(fl.FlightDescriptor.for_path("add"), client.options())
         table = client.flight.get_flight_info(fl.FlightDescriptor.for_path("series"))
 
@@ -122,18 +179,18 @@ def test_flight_info_has_the_fields_of_the_arguments_and_then_those_of_the_resul
     assert info.schema.names == ["a", "b", "result"]
     assert info.schema.metadata == {b"x-databend-udf-input-count": b"2"}
     assert (info.total_records, info.endpoints) == (2, [])
-    assert (table.schema.names, table.total_records) == (["a", "b", "row", "result"], 2)
+    assert (table.schema.names, table.total_records) == (["n", "first", "row", "result"], 2)
 
 
 def test_get_schema_of_a_path_answers_the_same_fields():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         found = client.flight.get_schema(fl.FlightDescriptor.for_path("add"))
 
     assert found.schema.names == ["a", "b", "result"]
 
 
 def test_the_version_of_the_protocol_is_two():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         (version,) = client.flight.do_action("protocol_version", client.options())
         actions = client.flight.list_actions()
 
@@ -142,7 +199,7 @@ def test_the_version_of_the_protocol_is_two():
 
 
 def test_builtin_healthy_answers_one_for_each_row():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         (found,) = answers(client, [rows_of(1)], "builtin_healthy", NOTHING)
         info = client.flight.get_flight_info(fl.FlightDescriptor.for_path("builtin_healthy"))
 
@@ -152,7 +209,7 @@ def test_builtin_healthy_answers_one_for_each_row():
 
 def test_builtin_echo_answers_what_was_sent():
     schema = pa.schema([("arg1", pa.string())])
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         (found,) = answers(client, [of(["x", None], schema=schema)], "builtin_echo", schema)
 
     assert found.column(0).to_pylist() == ["x", None]
@@ -169,7 +226,7 @@ def refused(client: Client, name: str = "add", schema: pa.Schema = AB) -> tuple[
 
 
 def test_what_is_no_function_that_takes_batches_is_refused():
-    with serving(over_batches(add), function(lambda *_: None)) as client:
+    with serving(add, function(lambda *_: None)) as client:
         code, text = refused(client, "subtract")
         assert (code, "no function is named 'subtract'" in text) == (1, True)
         code, text = refused(client, "numbers")
@@ -184,7 +241,7 @@ def test_what_is_no_function_that_takes_batches_is_refused():
     ],
 )
 def test_a_descriptor_has_to_be_a_path_of_one_name(descriptor, told):
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         with (
             pytest.raises(fl.FlightServerError, match=told) as error,
             exchange(client, descriptor) as asked,
@@ -195,46 +252,44 @@ def test_a_descriptor_has_to_be_a_path_of_one_name(descriptor, told):
 
 
 def test_columns_of_other_types_are_refused_before_a_batch_comes():
-    with serving(over_batches(add)) as client:
+    with serving(add) as client:
         code, text = refused(client, schema=pa.schema([("a", pa.int64()), ("b", pa.string())]))
-        assert (code, "column 'b' is string, expected int64" in text) == (1, True)
+        assert (code, "argument 'b' is int64, the column has string" in text) == (1, True)
+        code, text = refused(client, schema=pa.schema([("a", pa.int64())]))
+        assert (code, "takes 2 columns (a, b), it was given 1" in text) == (1, True)
         code, text = refused(client, "builtin_echo", AB)
         assert (code, "builtin_echo takes string, int64, int64 was sent" in text) == (1, True)
 
 
 def test_the_error_of_a_function_ends_its_exchange_and_no_other():
-    def fails(batch):
-        if 13 in batch.column(0).to_pylist():
-            raise BadArgument("a", "13 is not served")
-        return add(batch)
+    def quotient(a: int, b: int) -> int:
+        return a // b
 
-    with serving(over_batches(fails)) as client, exchange(client) as other:
-        with exchange(client) as asked:
-            assert asked.ask([1], [1]) == [2]
+    with serving(quotient) as client, exchange(client, "quotient") as other:
+        with exchange(client, "quotient") as asked:
+            assert asked.ask([4], [2]) == [2]
             with pytest.raises(fl.FlightServerError) as error:
-                asked.ask([13], [1])
-        assert other.ask([2], [2]) == [4]
-        with exchange(client) as next_one:
-            assert next_one.ask([3], [3]) == [6]
+                asked.ask([1, 1], [1, 0])
+        assert other.ask([2], [2]) == [1]
+        with exchange(client, "quotient") as next_one:
+            assert next_one.ask([3], [1]) == [3]
 
         code, text = flight_code(error.value)
-        assert (code, "a: 13 is not served" in text) == (1, True)
+        assert (code, text.partition(" [id")[0]) == (
+            5,
+            "row 1: ZeroDivisionError: integer division or modulo by zero",
+        )
         ended = client.event(ExchangeEnded)
         assert (ended.exchange.batches, ended.error.id in text) == (2, True)
 
 
-def test_an_answer_of_too_few_values_is_refused():
-    with serving(over_batches(lambda b: pa.array([1]))) as client, exchange(client) as asked:
-        with pytest.raises(fl.FlightServerError, match="gave 1 values for a batch of 2 rows") as e:
-            asked.ask([1, 2], [1, 2])
-
-    assert flight_code(e.value)[0] == 5
-
-
 def test_a_batch_that_takes_too_long_is_answered_with_timeout():
     stop = threading.Event()
-    waits = over_batches(lambda b: stop.wait(LONG) and add(b), deadline=0.2)
-    with serving(waits) as client, exchange(client) as asked:
+
+    def waits(a: int, b: int) -> bool:
+        return stop.wait(LONG)
+
+    with serving(waits, deadline=0.2) as client, exchange(client, "waits") as asked:
         with pytest.raises(fl.FlightTimedOutError) as error:
             asked.ask([1], [1])
         stop.set()
@@ -244,20 +299,23 @@ def test_a_batch_that_takes_too_long_is_answered_with_timeout():
 
 def test_a_full_host_refuses_a_batch_and_says_when_to_come_again():
     stop = threading.Event()
-    waits = over_batches(lambda b: stop.wait(LONG) and add(b))
-    with serving(waits, threads=1, waiting=0) as client, exchange(client) as first:
+
+    def waits(a: int, b: int) -> bool:
+        return stop.wait(LONG)
+
+    with serving(waits, threads=1, waiting=0) as client, exchange(client, "waits") as first:
         first.send([1], [1])
         until(lambda: client.executor.running)
-        with exchange(client) as second, pytest.raises(fl.FlightUnavailableError) as error:
+        with exchange(client, "waits") as second, pytest.raises(fl.FlightUnavailableError) as error:
             second.ask([1], [1])
         stop.set()
-        assert first.answer() == [2]
+        assert first.answer() == [True]
 
     assert flight_code(error.value)[0] == 102
 
 
 def test_no_more_exchanges_are_open_than_may_be():
-    with serving(over_batches(add), exchanges=2) as client:
+    with serving(add, exchanges=2) as client:
         with exchange(client) as first, exchange(client) as second:
             assert [first.ask([1], [1]), second.ask([2], [2])] == [[2], [4]]
             with pytest.raises(fl.FlightUnavailableError) as error, exchange(client) as third:
@@ -270,7 +328,7 @@ def test_no_more_exchanges_are_open_than_may_be():
 
 
 def test_a_batch_may_have_so_many_bytes():
-    with serving(over_batches(add), batch=1600) as client, exchange(client) as asked:
+    with serving(add, batch=1600) as client, exchange(client) as asked:
         assert len(asked.ask([1] * 100, [1] * 100)) == 100
         with pytest.raises(fl.FlightServerError, match="at most 1600 are taken") as error:
             asked.ask([1] * 101, [1] * 101)
@@ -281,7 +339,7 @@ def test_a_batch_may_have_so_many_bytes():
 def test_a_batch_that_is_broken_inside_is_refused():
     broken = pa.array([b"no \xff text"]).view(pa.string())
     schema = pa.schema([("text", pa.string())])
-    with serving(over_batches(add)) as client, exchange(client, "builtin_echo", schema) as asked:
+    with serving(add) as client, exchange(client, "builtin_echo", schema) as asked:
         asked.writer.write_batch(pa.record_batch([broken], schema=schema))
         with pytest.raises(fl.FlightServerError, match="cannot be read") as error:
             asked.answer()
@@ -292,8 +350,8 @@ def test_a_batch_that_is_broken_inside_is_refused():
 def test_a_caller_may_exchange_with_the_functions_that_are_its_own():
     known = Known(Tokens((Digest.of("a-good-token"),)), Caller("ann", ("add",)))
     verifier = EnumeratedTokenVerification([known])
-    with serving(over_batches(add), over_batches(add, "other"), verifier=verifier) as client:
+    with serving(add, one, verifier=verifier) as client:
         showing = client.showing("a-good-token")
         assert [b.num_rows for b in answers(showing, [of([1], [1])])] == [1]
-        assert refused(showing, "other")[0] == 111
+        assert refused(showing, "one")[0] == 111
         assert refused(client)[0] == 110

@@ -111,7 +111,7 @@ def ticket_id(ticket):
 
 
 def test_only_registered_functions_are_labels(host):
-    assert labelled(host, "function") == {"numbers", "cached", "streamed", "fails"}
+    assert labelled(host, "function") == {"numbers", "cached", "streamed", "fails", "add"}
 
 
 def test_the_age_of_the_oldest_call_that_waits_is_told(tmp_path):
