@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from flexhost import modules, registry
 from flexhost.caller import Caller
-from flexhost.describe import describe
-from flexhost.errors import StartError, meant, text_of
+from flexhost.describe import describe, is_function, is_plain
+from flexhost.errors import StartError, meant, name_of, text_of
+from flexhost.eval_objects import NotMade
 from flexhost.extraction import NotExtracted
 from flexhost.flex_fun import LoadContext
+from flexhost.flink_wrappers import Aggregate
 from flexhost.function import Function
 from flexhost.host import Host
 from flexhost.registry import Registry
@@ -69,19 +71,14 @@ class Importable:
     def _described(self, class_name: str) -> Function:
         source = _source(class_name)
         try:
-            function = describe(source)
-        except StartError as error:
-            # with a trace it is about code that failed, without about what the code says
-            code = "GENERAL_FAILED_EXTRACTION" if error.trace else "TYPE_EXTRACTION_ERROR"
-            raise NotExtracted(code, str(error)) from None
-        except Exception as error:
-            why = f"{class_name!r} cannot be described: {text_of(error)}"
-            raise NotExtracted("GENERAL_FAILED_EXTRACTION", why) from None
-        function = function.but(name=class_name)
-        try:
+            function = describe(source, variable=class_name.rpartition(".")[2])
+            function = function.but(name=class_name)
             registry.on_load(function, self._context)
         except StartError as error:
-            raise NotExtracted("GENERAL_FAILED_EXTRACTION", str(error)) from None
+            raise NotExtracted(_code(error), str(error)) from None
+        except Exception as error:  # of a class that lets nobody look at it
+            why = f"{class_name!r} cannot be described: {text_of(error)}"
+            raise NotExtracted("GENERAL_FAILED_EXTRACTION", why) from None
         return function
 
 
@@ -97,12 +94,27 @@ def _source(class_name: str) -> Any:
         code = "GENERAL_FAILED_EXTRACTION" if error.trace else _NOT_FOUND
         raise NotExtracted(code, str(error)) from None
     try:
-        return getattr(loaded, name)
+        found = getattr(loaded, name)
     except AttributeError:
         public = [one for one in vars(loaded) if not one.startswith("_")]
         raise NotExtracted(
             _NOT_FOUND, f"module {module!r} has no {name!r}, {meant(name, public)}"
         ) from None
+    if not (is_plain(found) or is_function(found)):
+        raise NotExtracted(
+            "NOT_SUPPORTED_FUNCTION", f"{class_name!r} is {name_of(found)}, expected a function"
+        )
+    return found
 
 
 _NOT_FOUND = "USER_CODE_NOT_FOUND"
+
+
+def _code(error: StartError) -> str:
+    """For what is wrong with a function that was found."""
+    if isinstance(error, Aggregate):
+        return "NOT_SCALAR_FUNCTION"
+    if isinstance(error, NotMade):
+        return "NO_PUBLIC_NO_ARG_CONSTRUCTOR"
+    # with a trace it is about code that failed, without about what the code says
+    return "GENERAL_FAILED_EXTRACTION" if error.trace else "TYPE_EXTRACTION_ERROR"

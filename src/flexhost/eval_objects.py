@@ -13,6 +13,10 @@ from flexhost.errors import FunctionFailed, StartError
 from flexhost.flex_fun import FlexFun, LoadContext
 
 
+class NotMade(StartError):
+    """A class whose objects cannot be made without arguments."""
+
+
 class JobContext:
     """What `open` gets, if it takes anything.
 
@@ -103,11 +107,11 @@ def eval_of(cls: type[Any]) -> tuple[Callable[..., Any], bool]:
 
 
 def made(cls: type[Any], where: str) -> Any:
-    """An object of it. Raises StartError."""
+    """An object of it. Raises NotMade, StartError."""
     try:
         inspect.signature(cls).bind()
     except TypeError as error:
-        raise StartError(f"{where}: its class cannot be made without arguments: {error}") from None
+        raise NotMade(f"{where}: its class cannot be made without arguments: {error}") from None
     except ValueError:  # of a class that has no signature
         pass
     try:

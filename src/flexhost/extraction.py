@@ -13,25 +13,6 @@ from flexhost.function import SCALAR, Function
 from flexhost.row_codec import RowCodec
 from flexhost.udf_messages import ERROR_CODES, ExtractionRequest, ExtractionResponse
 
-# Types whose bare name says all: there is no length, or hints have no other one.
-_BARE = (
-    pa.bool_(),
-    pa.int8(),
-    pa.int16(),
-    pa.int32(),
-    pa.int64(),
-    pa.float32(),
-    pa.float64(),
-    pa.utf8(),
-    pa.binary(),
-    pa.decimal128(38, 18),
-    pa.date32(),
-    pa.time64("us"),
-    pa.timestamp("us"),
-    pa.timestamp("us", "UTC"),
-    pa.duration("ms"),
-)
-
 
 class NotExtracted(Exception):
     """code: a name of `ErrorCode`."""
@@ -86,9 +67,8 @@ def signature(function: Function) -> tuple[pa.Schema, pa.Field]:
 
 def type_name(field: pa.Field, *, full: bool = False) -> str:
     """Bare where the name alone says it."""
-    if not full and field.type in _BARE:
-        return types.sql_root(field.type)
-    return types.sql(field.type, field.nullable)
+    typed = types.of_field(field)
+    return typed.sql if full else typed.answer
 
 
 def _scalar(function: Function, name: str) -> Function:

@@ -22,6 +22,10 @@ from flexhost.types import Typed
 _SHAPE = ("_func", "_input_types", "_deterministic", "_func_type")
 
 
+class Aggregate(StartError):
+    """A function of many rows that gives one value."""
+
+
 def is_wrapper(source: Any) -> bool:
     own = getattr(source, "__dict__", {})
     if issubclass(type(source), type) or not all(name in own for name in _SHAPE):
@@ -71,10 +75,10 @@ def copier(wrapper: Any, where: str) -> Callable[[], Any]:
 
 
 def read(wrapper: Any, where: str) -> Signature:
-    """Raises StartError."""
+    """Raises Aggregate, StartError."""
     own = vars(wrapper)
     if "_accumulator_type" in own or hasattr(wrapper._func, "accumulate"):
-        raise StartError(f"{where} is an aggregate function, which is not served")
+        raise Aggregate(f"{where} is an aggregate function, which is not served")
     if own.get("_takes_row_as_input"):
         raise StartError(f"{where} takes a whole row, expected one argument for each column")
     if own["_func_type"] not in ("general", "pandas"):

@@ -54,7 +54,7 @@ def _function(name: str) -> Function:
     loaded = modules.load(module, "function")
     if not hasattr(loaded, attribute):
         raise StartError(f"module {module!r} has no {attribute!r}")
-    function = describe(getattr(loaded, attribute))
+    function = describe(getattr(loaded, attribute), variable=attribute)
     if function.kind != SCALAR or function.over_batches is None or function.arguments is None:
         raise StartError(f"{name} is no scalar function")
     return function

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
+from flexhost import types
 from flexhost.udf_messages import TYPE_NAMES, PythonRemoteUdfSpec
 
 # The key of a configuration under which a spec stands in base64, and so the name of its file.
@@ -133,10 +135,18 @@ _PLAIN = {
 }
 
 
+# Of a type whose length Arrow does not hold.
+_DECLARED = re.compile(r"(CHAR|VARCHAR|VARBINARY)\((\d+)\)")
+
+
 def _write_type(field: pa.Field, to: Any) -> None:
     kind = field.type
     name = _PLAIN.get(kind)
-    if name == "VARCHAR":
+    if name is not None and (declared := _DECLARED.match(types.of_field(field).text)):
+        name = declared[1]
+        info = {"CHAR": to.char_info, "VARCHAR": to.var_char_info, "VARBINARY": to.var_binary_info}
+        info[name].length = int(declared[2])
+    elif name == "VARCHAR":
         to.var_char_info.length = _LONGEST
     elif name == "VARBINARY":
         to.var_binary_info.length = _LONGEST

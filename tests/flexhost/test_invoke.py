@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import signal
 import subprocess
 import sys
 
@@ -62,6 +63,32 @@ class Counting:
     def close(self):
         (HERE / "closed").touch()
 
+class Needing:
+    def __init__(self, much):
+        self.much = much
+
+    def eval(self, i: int) -> int:
+        return i
+
+class Udf:
+    """What `pyflink.table.udf.udf` makes, by its shape."""
+
+    def __init__(self, func, input_types, result_type, **more):
+        self._func, self._input_types, self._result_type = func, input_types, result_type
+        self._deterministic, self._func_type = False, "general"
+        vars(self).update(more)
+
+def _subtract(i, j):
+    return i - j
+
+subtract = Udf(_subtract, ["BIGINT", "VARCHAR(10)"], "DECIMAL(10, 2)")
+minus = Udf(_subtract, ["BIGINT", "BIGINT NOT NULL"], "BIGINT")
+short = Udf(_subtract, ["BIGINT"], "BIGINT")
+total = Udf(_subtract, ["BIGINT"], "BIGINT", _accumulator_type="BIGINT")
+
+def starred(*numbers: int) -> int:
+    return 0
+
 VALUE = 5
 '''
 ADD_ONE = "my_udfs.add_one"
@@ -72,6 +99,7 @@ ONE_AND_TWO = base64.b64decode("AAAAAAAAAAABAAAAAAAAAAAC")
 def runtime(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runtime")
     (empty := folder / "scp_config").mkdir()
+    (folder / "my_broken.py").write_text("1 / 0")
     handler = "confluent.anything.extractor.ExtractionHandler"
     with standing_alone(
         folder, UDFS, "--handler_name", handler, "--config_override_dir", str(empty)
@@ -116,7 +144,7 @@ def test_types_are_told_in_full_where_their_bare_name_would_not_do_or_when_asked
     [usual] = runtime.extract("my_udfs.typed").signatures
     [full] = runtime.extract("my_udfs.typed", detail="full").signatures
 
-    assert usual.argumentTypes == ["DECIMAL(10, 2) NOT NULL", "VARCHAR", "TIMESTAMP"]
+    assert usual.argumentTypes == ["DECIMAL(10, 2) NOT NULL", "VARCHAR", "TIMESTAMP(6) NOT NULL"]
     assert usual.returnType == "VARBINARY"
     assert full.argumentTypes == [
         "DECIMAL(10, 2) NOT NULL",
@@ -134,6 +162,13 @@ def test_types_are_told_in_full_where_their_bare_name_would_not_do_or_when_asked
         ("no.such.module", "USER_CODE_NOT_FOUND", "module 'no.such' cannot be found"),
         ("my_udfs.series", "NOT_SCALAR_FUNCTION", "'my_udfs.series' is a table function"),
         ("my_udfs.untyped", "TYPE_EXTRACTION_ERROR", "argument 'i' has no type hint"),
+        ("my_udfs.starred", "TYPE_EXTRACTION_ERROR", "argument *numbers: int stands for any"),
+        ("my_udfs.short", "TYPE_EXTRACTION_ERROR", "1 input_types for 2 arguments (i, j)"),
+        ("my_udfs.total", "NOT_SCALAR_FUNCTION", "is an aggregate function"),
+        ("my_udfs.Needing", "NO_PUBLIC_NO_ARG_CONSTRUCTOR", "cannot be made without arguments"),
+        ("my_udfs.VALUE", "NOT_SUPPORTED_FUNCTION", "'my_udfs.VALUE' is int, expected a function"),
+        ("my_udfs.Iterator", "NOT_SUPPORTED_FUNCTION", "expected a function"),
+        ("my_broken.add", "GENERAL_FAILED_EXTRACTION", "ZeroDivisionError: division by zero"),
         ("my_udfs.listed", "TYPE_EXTRACTION_ERROR", "argument 1 'values' is of type list"),
     ],
 )
@@ -148,6 +183,17 @@ def test_what_cannot_be_described_is_told_inside_the_answer(runtime, class_name,
     )
     assert message in answer.error.error_message
     assert not answer.signatures
+
+
+def test_what_pyflink_makes_is_described_with_its_own_types_and_called(runtime):
+    answer = runtime.extract("my_udfs.subtract")
+    [signature] = answer.signatures
+
+    assert signature.argumentTypes == ["BIGINT", "VARCHAR(10)"]
+    assert signature.returnType == "DECIMAL(10, 2)"
+    assert signature.argumentNames == ["i", "j"]
+    assert not answer.is_deterministic
+    assert runtime.invoke(ONE_AND_TWO, class_name="my_udfs.minus").payload == b"\x00" + b"\xff" * 8
 
 
 def test_bytes_that_are_no_request_are_told_too(runtime):
@@ -215,6 +261,22 @@ def test_a_message_that_is_too_large_is_refused(runtime):
 
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert runtime.invoke(ONE_AND_TWO, class_name=ADD_ONE).payload == bytes([*bytes(8), 3])
+
+
+def test_open_and_close_of_a_class_are_called(tmp_path):
+    with standing_alone(tmp_path, UDFS) as started:
+        with connected(port_of(started)) as runtime:
+            answers = [
+                runtime.invoke(bytes([*bytes(8), 1]), class_name="my_udfs.Counting").payload[-1]
+                for _ in range(2)
+            ]
+        assert (tmp_path / "opened").exists()
+        assert not (tmp_path / "closed").exists()
+        started.process.send_signal(signal.SIGTERM)
+        status, log = started.ended()
+
+    assert answers == [101, 102]
+    assert (status, (tmp_path / "closed").exists()) == (0, True), log
 
 
 # --- the handler that executes, and the tool that writes its spec

@@ -7,6 +7,7 @@ import base64
 import pyarrow as pa
 import pytest
 
+from flexhost.types import typed_of_sql
 from flexhost.udf_messages import TYPE_NAMES, PythonRemoteUdfSpec
 from flexhost.udf_spec import Spec, decode, encode
 
@@ -68,6 +69,27 @@ def test_the_precision_of_a_time_is_rounded_up_to_what_arrow_has():
     spec = decode(base64.b64encode(made.SerializeToString()))
 
     assert spec.result.field(0).type == pa.timestamp("us")
+
+
+@pytest.mark.parametrize(
+    ("sql", "info"),
+    [
+        ("CHAR(3)", "char_info"),
+        ("VARCHAR(10)", "var_char_info"),
+        ("VARBINARY(7)", "var_binary_info"),
+    ],
+)
+def test_a_declared_length_is_told(sql, info):
+    field = typed_of_sql(sql).field("a")
+    made = PythonRemoteUdfSpec.FromString(
+        base64.b64decode(encode(Spec("f.g", pa.schema([field]), RESULT)))
+    )
+    kind = made.input_coder.flatten_row_type.schema.fields[0].type
+
+    name, _, length = sql.rstrip(")").partition("(")
+    assert kind.type_name == TYPE_NAMES[name]
+    assert kind.WhichOneof("type_info") == info
+    assert getattr(kind, info).length == int(length)
 
 
 def spec_of(type_name, **info):
