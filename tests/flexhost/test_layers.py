@@ -103,7 +103,7 @@ LAYERS = [
     ["host"],
     ["in_process"],
     ["execution", "udf_messages"],
-    ["extraction", "proto_files", "udf_spec"],
+    ["extraction", "proto_files", "runtime_client", "udf_spec"],
     ["class_names"],
     ["overrides"],
     ["auth", "files", "downloads", "certificates", "statements"],
