@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from flexhost.caller import Caller
-from flexhost.contract import Stream
+from flexhost.contract import Stream, lossless
 from flexhost.errors import BadCall, FunctionFailed, Internal
 from flexhost.function import SCALAR, Function, Headers
 from flexhost.host import Host
@@ -37,6 +37,11 @@ class Execution:
         assert over.parameters is not None
         # as each call will be, so that types which do not fit are told at once
         over.parameters.read(pa.RecordBatch.from_pylist([], self._arguments.schema))
+        given = over.schema.field(0).type
+        try:
+            lossless(pa.chunked_array([], given), self._type)
+        except (ValueError, pa.ArrowException) as error:
+            raise BadCall(f"the result is {given}, the spec has {self._type}: {error}") from None
 
     def call(
         self,
@@ -72,6 +77,6 @@ class Execution:
         if column.type == self._type:
             return table
         try:
-            return pa.table([column.cast(self._type)], schema=self._result.schema)
-        except pa.ArrowException as error:
+            return pa.table([lossless(column, self._type)], schema=self._result.schema)
+        except (ValueError, pa.ArrowException) as error:
             raise FunctionFailed(f"the result cannot be told as {self._type}: {error}") from None
