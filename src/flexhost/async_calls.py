@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import time
-from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from flexhost.hinted import Hinted
+from flexhost.hinted import ROW, Hinted
 from flexhost.row_loop import LONGEST, MOST, Turns, arguments
 
 # Rows of one batch that are under way at once.
@@ -28,7 +27,7 @@ async def scalar(hinted: Hinted, batch: pa.RecordBatch) -> pa.Table:
 async def tables(hinted: Hinted, batch: pa.RecordBatch) -> AsyncIterator[pa.RecordBatch]:
     """One row after another. Raises HostError."""
     asked, numbers = hinted.asked(batch)
-    turns, rows, values, since = Turns(), array("i"), list[Any](), time.monotonic()
+    turns, rows, values, since = Turns(), list[int](), list[Any](), time.monotonic()
     with hinted.lent() as function:
         for row, given in zip(numbers, arguments(asked, len(numbers)), strict=True):
             items = await _items(hinted, function, row, given)
@@ -38,14 +37,14 @@ async def tables(hinted: Hinted, batch: pa.RecordBatch) -> AsyncIterator[pa.Reco
                     values.append(value)
                     await turns.next()
                     if len(values) >= MOST or time.monotonic() - since > LONGEST:
-                        yield hinted.batch(values, rows)
-                        rows, values, since = array("i"), [], time.monotonic()
+                        yield hinted.batch(values, pa.array(rows, ROW.type))
+                        rows, values, since = [], [], time.monotonic()
             finally:
                 if inspect.isasyncgen(items):
                     await items.aclose()
             await turns.next()
     if values:
-        yield hinted.batch(values, rows)
+        yield hinted.batch(values, pa.array(rows, ROW.type))
 
 
 async def _results(

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flexhost import types
 from flexhost.aligned import aligned
-from flexhost.function import Function
+from flexhost.function import BATCH, PANDAS, ROW, Function
 
 if TYPE_CHECKING:
     from flexhost.remote import Listed
@@ -26,6 +27,8 @@ _LIMITS = {
     "multipleOf": "multiple of",
 }
 
+_OF = {ROW: "single values", BATCH: "pyarrow.Array", PANDAS: "pandas.Series"}
+
 
 def as_json(function: Function | Listed) -> dict[str, Any]:
     """What only the host itself knows is there for a `Function` alone."""
@@ -34,6 +37,12 @@ def as_json(function: Function | Listed) -> dict[str, Any]:
     if isinstance(function, Function):
         made["module"] = function.module
     made["columns"] = [{"name": one.name, "type": str(one.type)} for one in function.schema]
+    if isinstance(function, Function) and function.arguments is not None:
+        made["kind"], made["style"] = function.kind, function.style
+        made["deterministic"] = function.deterministic
+        made["arguments"] = [
+            {"name": one.name, "type": types.of_field(one).sql} for one in function.arguments
+        ]
     made["parameters"] = metadata.pop("parameters", None)
     made["metadata"] = metadata
     if isinstance(function, Function):
@@ -53,6 +62,10 @@ def lines(function: Function | Listed) -> Iterator[str]:
     """For people."""
     told = as_json(function)
     yield f"{told['name']}  {told.get('module', '')}".rstrip()
+    if "kind" in told:
+        does = "" if told["deterministic"] else ", not deterministic"
+        yield f"{told['kind']} function of {_OF[told['style']]}{does}"
+        yield from _part("arguments", [(one["name"], one["type"]) for one in told["arguments"]])
     yield from _part("columns", [(one["name"], one["type"]) for one in told["columns"]])
     schema = told["parameters"]
     if schema is None:

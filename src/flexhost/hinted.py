@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -88,12 +87,11 @@ class Hinted:
             results = [there.get(row) for row in range(rows)]
         return pa.Table.from_arrays([self._column(results, range(rows))], schema=self.schema)
 
-    def batch(self, results: list[Any], numbers: array[int]) -> pa.RecordBatch:
-        """Of a table function. Raises FunctionFailed."""
+    def batch(self, results: list[Any], numbers: pa.Array) -> pa.RecordBatch:
+        """Of a table function. numbers: the row of each result. Raises FunctionFailed."""
         column = self._column(results, numbers)
         if self.batched:
-            buffers = [None, pa.py_buffer(numbers)]
-            made = [pa.Array.from_buffers(ROW.type, len(numbers), buffers), column]
+            made = [numbers, column]
         else:
             made = column.flatten() if pa.types.is_struct(column.type) else [column]
         return pa.RecordBatch.from_arrays(made, schema=self.schema)
@@ -102,12 +100,12 @@ class Hinted:
         """What an exception of the author's code is for the caller."""
         return failure(error, self, where="" if row is None else self._at(row))
 
-    def _column(self, results: list[Any], numbers: Sequence[int]) -> pa.Array:
+    def _column(self, results: list[Any], numbers: Any) -> pa.Array:
         try:
             return columns.array(results, self.result.type, self.result.nullable)
         except columns.Unfit as error:
             what = f"the result is {shown(error.value)}, {error.why} ({self.result.type})"
-            raise FunctionFailed(f"{self._at(numbers[error.index])}{what}") from None
+            raise FunctionFailed(f"{self._at(int(numbers[error.index]))}{what}") from None
 
     def _at(self, row: int) -> str:
         return f"row {row}: " if self.batched else ""

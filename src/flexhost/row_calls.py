@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from array import array
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 
-from flexhost.hinted import Hinted
+from flexhost import compute as pc
+from flexhost.hinted import ROW, Hinted
 from flexhost.row_loop import LONGEST, MOST, Pace, arguments, results
 
 
@@ -30,46 +30,86 @@ def tables(hinted: Hinted, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Raises HostError."""
     asked, numbers = hinted.asked(batch)
     with hinted.lent() as function:
-        each = zip(numbers, arguments(asked, len(numbers)), strict=True)
-        for rows, values in _rows(hinted, function, each):
-            yield hinted.batch(values, rows)
-
-
-def _rows(
-    hinted: Hinted, function: Callable[..., Any], each: Iterator[tuple[int, tuple[Any, ...]]]
-) -> Iterator[tuple[array[int], list[Any]]]:
-    """What the function gives, with the number of the row that it was called for."""
-
-    def tried(what: Callable[..., Any], *given: Any) -> Any:
+        given = _Given(function, asked, len(numbers))
         try:
-            return what(*given)
-        except BaseException as error:
-            raise hinted.failed(error, row) from None
-
-    pace, rows, values = Pace(), array("i"), list[Any]()
-    left, since, late = pace.rows, time.monotonic(), False
-    for row, given in each:
-        items: Any = None
-        try:
-            items = iter(tried(function, *given))
-            ended = False
-            while not ended:
-                before, wanted = len(values), min(left, MOST - len(values))
-                tried(values.extend, islice(items, wanted))
-                came = len(values) - before
-                rows += array("i", [row]) * came
-                ended = came < wanted
-                left -= came or 1
-                if left <= 0:
-                    pace.look()
-                    left = pace.rows
-                    late = time.monotonic() - since > LONGEST
-                if len(values) >= MOST or (late and values):
-                    yield rows, values
-                    rows, values, since, late = array("i"), [], time.monotonic(), False
-                    pace.wait_over()
+            while True:
+                try:
+                    more = given.more()
+                except BaseException as error:
+                    raise hinted.failed(error, numbers[given.row]) from None
+                if given.values:
+                    yield hinted.batch(given.values, given.rows(numbers))
+                if not more:
+                    return
+                given.begin_batch()
         finally:
-            if (close := getattr(items, "close", None)) is not None:
-                close()
-    if values:
-        yield rows, values
+            given.close()
+
+
+class _Given:
+    """What a table function gives, one batch after another.
+
+    values: of this batch.
+    row:    the last that the function was called for.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], columns: Sequence[Sequence[Any]], rows: int
+    ) -> None:
+        self.values: list[Any] = []
+        self.row = -1
+        self._starts: list[int] = []  # in `values`, of each row from the first of this batch
+        self._function = function
+        self._arguments = arguments(columns, rows)
+        self._items: Any = None
+        self._each = chain.from_iterable(self._of_each())
+        self._pace = Pace()
+        self._since = time.monotonic()
+
+    def more(self) -> bool:
+        """Fill the batch; whether there may be another one. Raises Cancelled, and what the function
+        raises."""
+        values, pace = self.values, self._pace
+        while (before := len(values)) < MOST:
+            wanted = min(pace.rows, MOST - before)
+            values.extend(islice(self._each, wanted))
+            if len(values) - before < wanted:
+                return False
+            pace.look()
+            if time.monotonic() - self._since > LONGEST:
+                break
+        return True
+
+    def rows(self, numbers: Sequence[int]) -> pa.Array:
+        """The number of the row of each value."""
+        offsets = pa.array([*self._starts, len(self.values)], pa.int32())
+        lists = pa.ListArray.from_arrays(offsets, pa.nulls(len(self.values)))
+        first = self.row + 1 - len(self._starts)
+        rows = pc.add(pc.list_parent_indices(lists), first)
+        if not isinstance(numbers, range):
+            rows = pa.array(numbers, ROW.type).take(rows)
+        return rows.cast(ROW.type)
+
+    def begin_batch(self) -> None:
+        """With what comes of the row that is under way."""
+        self.values, self._starts = [], [0]
+        self._since = time.monotonic()
+        self._pace.wait_over()
+
+    def close(self) -> None:
+        """The author's generator, if it is one."""
+        if (close := getattr(self._items, "close", None)) is not None:
+            close()
+
+    def _of_each(self) -> Iterator[Any]:
+        """The rows that it gives for each row, each of which may be many or none."""
+        function, pace, left = self._function, self._pace, 1
+        for given in self._arguments:
+            self.row += 1
+            self._starts.append(len(self.values))
+            self._items = function(*given)
+            yield self._items
+            left -= 1
+            if not left:
+                pace.look()
+                left = pace.rows

@@ -12,9 +12,8 @@ from flexhost.errors import Cancelled
 
 # Rows of one batch that a table function gives, and seconds after which one goes with fewer.
 MOST, LONGEST = 8192, 0.2
-# Seconds between two looks at whether anybody still waits, and the rows before the first.
+# Seconds between two looks at whether anybody still waits.
 LOOK = 0.05
-_FIRST = 32
 _PACE = 1 << 20
 
 
@@ -25,7 +24,7 @@ class Pace:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.rows = _FIRST
+        self.rows = 1
         self._call = running.get()
         self._clock = clock
         self._looked = clock()
