@@ -27,8 +27,8 @@ class Exchange:
 
     nothing:  an answer without rows.
 
-    batches, rows, answered: how many came, and rows that were given in answer.
-    busy:     a batch has come whose answer is not given yet.
+    batches, rows: that came.
+    answered, answered_rows: batches that were answered, and with how many rows.
     given_at: when its caller got what it still takes.
     """
 
@@ -41,9 +41,13 @@ class Exchange:
         self.caller = caller
         self.cut = cut
         self.nothing = pa.RecordBatch.from_pylist([], function.schema)
-        self.batches = self.rows = self.answered = 0
-        self.busy = False
+        self.batches = self.rows = self.answered = self.answered_rows = 0
         self.given_at: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch has come whose answer is not given yet."""
+        return self.batches > self.answered
 
     @property
     def scalar(self) -> bool:

@@ -227,7 +227,7 @@ def _exchange_line(at: float, exchange: Exchange, seconds: float, error: HostErr
         "outcome": "ok" if error is None else error.code.lower(),
         "batches": exchange.batches,
         "rows": exchange.rows,
-        "answered_rows": exchange.answered,
+        "answered_rows": exchange.answered_rows,
         "open_sec": round(seconds, 6),
     }
     if error is not None:  # of a call, or of a refusal, which was told in full under this id

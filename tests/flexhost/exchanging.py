@@ -37,7 +37,8 @@ class Exchange:
         **headers: str,
     ) -> None:
         descriptor = fl.FlightDescriptor.for_path(name) if isinstance(name, str) else name
-        self.writer, self.reader = client.flight.do_exchange(descriptor, client.options(headers))
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.writer, self.reader = client.flight.do_exchange(descriptor, client.options(named))
         self.writer.begin(schema)
 
     def send(self, *columns: list[Any]) -> None:
@@ -63,10 +64,13 @@ class Exchange:
 
 @contextmanager
 def exchange(
-    client: Client, name: str | fl.FlightDescriptor = "add", schema: pa.Schema = AB
+    client: Client,
+    name: str | fl.FlightDescriptor = "add",
+    schema: pa.Schema = AB,
+    **headers: str,
 ) -> Iterator[Exchange]:
     """One that is left when it is over, whatever its end is."""
-    made = Exchange(client, name, schema)
+    made = Exchange(client, name, schema, **headers)
     try:
         yield made
     finally:

@@ -314,6 +314,11 @@ def test_a_full_host_refuses_a_batch_and_says_when_to_come_again():
     assert flight_code(error.value)[0] == 102
 
 
+def test_a_client_is_not_refused_for_its_own_batch_before():
+    with serving(add, threads=1, waiting=0) as client, exchange(client) as asked:
+        assert [asked.ask([n], [n]) for n in range(200)] == [[2 * n] for n in range(200)]
+
+
 def test_no_more_exchanges_are_open_than_may_be():
     with serving(add, exchanges=2) as client:
         with exchange(client) as first, exchange(client) as second:

@@ -18,7 +18,7 @@ from flexhost.call import Call
 from flexhost.caller import Caller
 from flexhost.contract import Stream
 from flexhost.errors import BadCall, HostError, Internal, PortTaken, StartError
-from flexhost.frontends import connections, endpoints, flight_exchange, tls
+from flexhost.frontends import connections, endpoints, flight_batches, flight_exchange, tls
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.address import advertised, try_to_bind, uri
 from flexhost.frontends.flight_admission import NAME, Admission, Admitted
@@ -105,7 +105,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             told = self.errors("GetSchema", caller=caller.name)
             with told, self._traced("GetSchema", headers), self._rpcs:
                 if (name := wire.path_of(descriptor)) is not None:
-                    of = flight_exchange.signature(self._host, name, caller)
+                    of = flight_batches.signature(self._host, name, caller)
                     return fl.SchemaResult(wire.signature(*of))
                 command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
@@ -120,7 +120,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         told = self.errors("GetFlightInfo", caller=caller.name)
         with told, self._traced("GetFlightInfo", headers), self._rpcs:
             if (name := wire.path_of(descriptor)) is not None:
-                of = flight_exchange.signature(self._host, name, caller)
+                of = flight_batches.signature(self._host, name, caller)
                 return wire.describe_signature(descriptor, *of)
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
@@ -182,13 +182,14 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             name = wire.path_of(descriptor)
             if name is None:
                 raise BadCall("the descriptor is a command, expected the name of a function")
-            batches = flight_exchange.Batches(reader, writer, self._batch, context.is_cancelled)
-            if name in flight_exchange.BUILTINS:
-                flight_exchange.answer_builtin(name, batches)
+            batches = flight_batches.Batches(reader, writer, self._batch, context.is_cancelled)
+            if name in flight_batches.BUILTINS:
+                flight_batches.answer_builtin(name, batches)
                 return
             cut = functools.partial(connections.cut, context.peer())
             with self._host.exchange(name, headers, cut, caller=caller) as exchange:
-                flight_exchange.answer(self._host, exchange, batches)
+                ahead = any(header in headers for header in wire.SENDS_ON)
+                flight_exchange.answer(self._host, exchange, batches, ahead=ahead)
 
     @property
     def under_way(self) -> int:

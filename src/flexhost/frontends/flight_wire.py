@@ -50,6 +50,8 @@ ACTIONS = {
     PROTOCOL_VERSION: "The version of what DoExchange speaks: one byte, 2.",
 }
 
+# Headers, with any value, of a client that sends its batches without waiting for answers.
+SENDS_ON = ("x-flexhost-ahead", "x-databend-query-id")
 # In the metadata of a schema of arguments and results: how many of its fields are arguments.
 INPUT_COUNT = "x-databend-udf-input-count"
 

@@ -1,0 +1,125 @@
+"""Batches over DoExchange: what comes in one, what goes out, and functions of the host's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from flexhost.caller import Caller
+from flexhost.errors import BadCall, Cancelled
+from flexhost.exchanges import NO_BATCH
+from flexhost.host import Host
+
+
+class Signature(NamedTuple):
+    """What a function takes, and what its answers look like."""
+
+    arguments: pa.Schema
+    result: pa.Schema
+
+
+def _healthy(batch: pa.RecordBatch) -> list[pa.Array]:
+    return [pa.array([1] * batch.num_rows, pa.int32())]
+
+
+def _echo(batch: pa.RecordBatch) -> list[pa.Array]:
+    return [*batch.columns]
+
+
+_TEXT = pa.schema([("text", pa.string())])
+# Functions by which Databend finds out whether a server is well. They are answered at once, however
+# much there is to do.
+BUILTINS: dict[str, tuple[Signature, Callable[[pa.RecordBatch], list[pa.Array]]]] = {
+    "builtin_healthy": (
+        Signature(pa.schema([]), pa.schema([("result", pa.int32())])),
+        _healthy,
+    ),
+    "builtin_echo": (Signature(_TEXT, pa.schema([("result", pa.string())])), _echo),
+}
+
+
+def signature(host: Host, name: str, caller: Caller) -> Signature:
+    """Raises UnknownFunction, Unauthorized, BadCall, NotReady."""
+    if name in BUILTINS:
+        return BUILTINS[name][0]
+    function = host.functions.get(name, caller).called_with(NO_BATCH)
+    assert function.arguments is not None  # as of each that takes batches
+    return Signature(function.arguments, function.schema)
+
+
+class Batches:
+    """What a client sends and takes in one exchange.
+
+    pyarrow has no way to end a read but a batch, the client's end, or a broken connection; and when
+    a request is over that somebody still reads, the process dies (measured).
+
+    most: bytes of a batch.
+    gone: whether the client has left. Not to be asked after the request.
+    """
+
+    def __init__(self, reader: Any, writer: Any, most: int, gone: Callable[[], bool]) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._most = most
+        self.gone = gone
+
+    def begin(self, answers: pa.Schema) -> pa.Schema:
+        """Tell the schema of the answers; that of the batches. Raises BadCall and Cancelled."""
+        try:
+            self._writer.begin(answers)
+        except fl.FlightInternalError:
+            raise Cancelled(_GONE) from None
+        try:
+            return self._reader.schema
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(error) from None
+
+    def read(self) -> pa.RecordBatch | None:
+        """The next one; None at the end. Raises BadCall."""
+        batch = None
+        try:
+            while batch is None:  # there may be messages without one
+                batch = self._reader.read_chunk().data
+            size = batch.get_total_buffer_size()
+            if size <= self._most:
+                batch.validate(full=True)  # what is wrong in it would take the process down
+        except StopIteration:
+            return None
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(error) from None
+        if size > self._most:
+            too_large = BadCall(f"the batch has {size} bytes, at most {self._most} are taken")
+            too_large.reason = "max_batch_bytes"
+            raise too_large
+        return batch
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Raises Cancelled."""
+        try:
+            self._writer.write_batch(batch)
+        except fl.FlightInternalError:
+            raise Cancelled(_GONE) from None
+
+
+_GONE = "the caller has gone"
+
+
+def _unreadable(error: Exception) -> BadCall:
+    return BadCall(f"what was sent cannot be read: {error}")
+
+
+def answer_builtin(name: str, batches: Batches) -> None:
+    """Raises BadCall and Cancelled."""
+    (arguments, result), make = BUILTINS[name]
+    given = batches.begin(result)
+    if given.types != arguments.types:
+        raise BadCall(f"{name} takes {_types(arguments)}, {_types(given)} was sent")
+    while (batch := batches.read()) is not None:
+        batches.write(pa.RecordBatch.from_arrays(make(batch), schema=result))
+
+
+def _types(schema: pa.Schema) -> str:
+    return ", ".join(map(str, schema.types)) or "no argument"
