@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 import pyarrow.flight as fl
 
-from flexhost import registry, settings, verification
+from flexhost import registry, runtime_service, settings, verification
 from flexhost.aligned import aligned
-from flexhost.errors import PortTaken, StartError
+from flexhost.errors import PortTaken, SettingsError, StartError
 from flexhost.exposure import is_loopback
 from flexhost.flex_fun import LoadContext
 from flexhost.frontends.address import advertised, try_to_bind
 from flexhost.function import Function
 from flexhost.health import Health
 from flexhost.reach import is_own_machine
-from flexhost.settings import Loaded, Server
+from flexhost.settings import Invoke, Loaded, Server
 from flexhost.spool import Spool
 
 
@@ -52,6 +52,7 @@ def check(files: Iterable[str], *, load: bool) -> Iterator[Finding]:
         return
     server = loaded.settings.server
     yield from _addresses(server)
+    yield from _runtime(loaded.settings.invoke)
     if server.use_tls:
         yield from _certificates(server)
     context = LoadContext(loaded.everything, location, Health())
@@ -78,14 +79,31 @@ def _addresses(server: Server) -> Iterator[Finding]:
     if server.metrics_host is not None:
         http.append((server.metrics_host, server.metrics_port))
     for host, port in dict.fromkeys([(server.listen_host, server.listen_port), *http]):
-        try:
-            try_to_bind(host, port)
-        except PortTaken as error:
-            yield Finding(Kind.WARNING, f"{error}: by the host that runs?")
-        except StartError as error:
-            yield _wrong(error)
+        yield from _bound(host, port)
     if server.listen_port and server.listen_port in [port for _, port in http]:
         yield Finding(Kind.WRONG, f"{where} cannot be for HTTP too: take another port")
+
+
+def _runtime(invoke: Invoke) -> Iterator[Finding]:
+    if invoke.listen_host is None:
+        return
+    try:
+        runtime_service.check_packages()
+    except SettingsError as error:
+        yield _wrong(error)
+        return
+    yield Finding(Kind.OK, f"serves gRPC on {invoke.listen_host}:{invoke.listen_port}")
+    yield from _bound(invoke.listen_host, invoke.listen_port)
+
+
+def _bound(host: str, port: int) -> Iterator[Finding]:
+    """Whether it can be listened there."""
+    try:
+        try_to_bind(host, port)
+    except PortTaken as error:
+        yield Finding(Kind.WARNING, f"{error}: by the host that runs?")
+    except StartError as error:
+        yield _wrong(error)
 
 
 def _advertised(server: Server) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from flexhost import modules, registry
 from flexhost.caller import Caller
 from flexhost.describe import describe, is_function, is_plain
-from flexhost.errors import StartError, meant, name_of, text_of
+from flexhost.errors import StartError, Unauthorized, UnknownFunction, meant, name_of, text_of
 from flexhost.eval_objects import NotMade
 from flexhost.extraction import NotExtracted
 from flexhost.flex_fun import LoadContext
@@ -36,8 +36,15 @@ class Listed:
         functions = self._host.functions
         if functions is not self._indexed:  # a development server serves others later on
             self._names = {_class_name(one): one.name for one in functions}
+            self._names |= {one.name: one.name for one in functions}
             self._indexed = functions
-        return functions.get(self._names.get(class_name, class_name), caller)
+        name = self._names.get(class_name)
+        # in the same words whether there is such a function or not
+        if not caller.may_call(name or class_name.rpartition(".")[2]):
+            raise Unauthorized(f"caller {caller.name!r} may not call function {class_name!r}")
+        if name is None:
+            raise UnknownFunction(f"no function is named {class_name!r}")
+        return functions[name]
 
 
 def _class_name(function: Function) -> str:

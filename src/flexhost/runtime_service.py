@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 _NEEDED = ("grpc", "grpc_reflection", "grpc_health")
 
 
+def check_packages() -> None:
+    """Raises SettingsError when what the service takes is not installed."""
+    if missing := [one for one in _NEEDED if importlib.util.find_spec(one) is None]:
+        raise SettingsError(
+            f"[invoke] listen_host needs {', '.join(missing)}: "
+            "pip install grpcio grpcio-reflection grpcio-health-checking"
+        )
+
+
 class RuntimeService:
     """Listens from the moment it is made, where the settings say so; otherwise it does nothing."""
 
@@ -41,11 +50,7 @@ class RuntimeService:
         listen = settings.invoke.listen_host
         if listen is None:
             return
-        if missing := [one for one in _NEEDED if importlib.util.find_spec(one) is None]:
-            raise SettingsError(
-                f"[invoke] listen_host needs {', '.join(missing)}: "
-                "pip install grpcio grpcio-reflection grpcio-health-checking"
-            )
+        check_packages()
         # with gRPC, which costs start-up where nobody asks for it
         from flexhost.class_names import Listed
         from flexhost.frontends.invoke import InvokeFrontend

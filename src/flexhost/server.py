@@ -77,16 +77,20 @@ def serve(loaded: Loaded, watching: Watching | None = None) -> NoReturn:
     leave(0, LAST)
 
 
-def within_limit(wanted: Server, limit: int | None) -> Server:
-    """The settings, with no more threads than there may be."""
-    asked = capacity.Threads(wanted.task_threads, wanted.max_streams, wanted.max_rpcs)
+def within_limit(wanted: Server, limit: int | None, frontends: int = 1) -> Server:
+    """The settings, with no more threads than there may be.
+
+    frontends: each of which may keep a thread for every request.
+    """
+    asked = capacity.Threads(wanted.task_threads, wanted.max_streams, wanted.max_rpcs * frontends)
     calls, reads, requests = granted = capacity.within(asked, limit)
     if granted == asked:
         return wanted
+    requests = max(1, requests // frontends)
     _logger.warning(
         "[server] %s threads may be started here (pids.max): task_threads is %s, max_streams %s "
         "and max_rpcs %s",
-        *(limit, *granted),
+        *(limit, calls, reads, requests),
     )
     return dataclasses.replace(wanted, task_threads=calls, max_streams=reads, max_rpcs=requests)
 
@@ -94,7 +98,8 @@ def within_limit(wanted: Server, limit: int | None) -> Server:
 def _serve(
     loaded: Loaded, stopping: Signals, telemetry: Telemetry, watching: Watching | None
 ) -> None:
-    wanted = within_limit(loaded.settings.server, capacity.threads())
+    frontends = 1 if loaded.settings.invoke.listen_host is None else 2
+    wanted = within_limit(loaded.settings.server, capacity.threads(), frontends)
     capacity.bound_pools(capacity.processors())
     affinity.keep_requests_on(wanted.grpc_cores)
     if wanted.stream_stall_sec and not connections.AVAILABLE:
@@ -175,7 +180,7 @@ def _serve(
         listen = wanted.listen_host, wanted.listen_port
         frontend = _listener(make, wanted, health) if wanted.use_tls else make(listen)
         runtime = RuntimeService(
-            loaded.settings,
+            dataclasses.replace(loaded.settings, server=wanted),
             host,
             frontend,
             rpcs=rpcs,

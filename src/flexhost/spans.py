@@ -44,6 +44,7 @@ class Tracer(Protocol):
     ) -> AbstractContextManager[None]:
         """One request is answered inside.
 
+        method: of Flight, or `service/method` of another one.
         call: that it is about. Its span ends with the read that was begun inside.
         """
 

@@ -148,7 +148,12 @@ class Tracing:
             spans := getattr(call, "spans", None), CallTrace
         ):
             parent = _as_current(spans.parent)
-        attributes = {"rpc.system": "grpc", "rpc.service": _SERVICE, "rpc.method": method}
+        service, _, name = method.rpartition("/")
+        attributes = {
+            "rpc.system": "grpc",
+            "rpc.service": service or _SERVICE,
+            "rpc.method": name,
+        }
         span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
         token = otel.attach(trace.set_span_in_context(span, parent))
         try:

@@ -89,6 +89,7 @@ def test_a_host_with_too_few_threads_for_its_settings_takes_fewer_and_says_so(ca
 
     assert (given.task_threads, given.max_streams, given.max_rpcs) == (32, 50, 118)
     assert "264 threads may be started here (pids.max): task_threads is 32" in caplog.text
+    assert server.within_limit(Server(), 264, frontends=2).max_rpcs == 59
     assert server.within_limit(Server(), None) == Server()
 
 

@@ -146,6 +146,17 @@ def test_an_address_that_cannot_be_listened_on_is_wrong(check):
     assert "WRONG   cannot listen on 192.0.2.1:8877: Cannot assign requested address" in told
 
 
+def test_where_functions_are_called_over_grpc_is_told(check):
+    port = free_port()
+    status, told = check(f"[invoke]\nlisten_host = '127.0.0.1'\nlisten_port = {port}")
+    assert status == 0
+    assert f"serves gRPC on 127.0.0.1:{port}" in told
+
+    status, told = check("allow_insecure = true\n[invoke]\nlisten_host = '192.0.2.1'")
+    assert status == 2
+    assert "WRONG   cannot listen on 192.0.2.1:50051: Cannot assign requested address" in told
+
+
 def test_a_port_cannot_be_for_flight_and_http(check):
     port = free_port()
     http = f"health_check_host = '127.0.0.1'\nhealth_check_port = {port}"

@@ -31,6 +31,9 @@ def wait(number: int) -> int:
         threading.Event().wait(0.01)
     return number
 
+async def later(i: int, j: int) -> int:
+    return i + j
+
 def raises(i: int) -> int:
     raise ValueError("a secret of the function")
 """
@@ -45,10 +48,8 @@ def row(*numbers):
 
 @contextmanager
 def host(folder, settings="", invoke="", **options):
-    (folder / "my_udfs.py").write_text(UDFS)
     given = f'{settings}\n[invoke]\nlisten_host = "127.0.0.1"\nlisten_port = 0\n{invoke}\n'
-    given += '[udf]\nfunctions = ["my_udfs"]\n'
-    with process(folder, settings=given, **options) as started:
+    with process(folder, settings=given, udfs=UDFS, **options) as started:
         flight = started.port()
         runtime = int(started.line(r"gRPC on 127.0.0.1:(\d+)")[1])
         yield started, flight, runtime
@@ -77,9 +78,15 @@ def test_what_is_not_listed_is_not_there(runtime):
     assert "no function is named 'os.getcwd'" in called.payload.decode()
 
 
+def test_functions_run_in_worker_processes_and_event_loops_too(tmp_path):
+    there = {"GOODDATA_FLIGHT_FLEXFUN__EXECUTORS": '{"add_one": "processes"}'}
+    with host(tmp_path, **there) as (_, _, port), connected(port) as runtime:
+        assert runtime.invoke(row(1, 2), **ADD_ONE).payload == row(3)
+        assert runtime.invoke(row(1, 2), class_name="my_udfs.later").payload == row(3)
+
+
 def test_it_is_off_until_it_is_set(tmp_path):
-    (tmp_path / "my_udfs.py").write_text(UDFS)
-    with process(tmp_path, settings='[udf]\nfunctions = ["my_udfs"]') as started:
+    with process(tmp_path, udfs=UDFS) as started:
         started.port()
         started.process.send_signal(signal.SIGTERM)
         _, log = started.ended()
@@ -201,11 +208,13 @@ def test_tokens_and_rights_are_those_of_flight(tmp_path):
             assert ann.invoke(row(1, 2), **ADD_ONE).payload == row(3)
         with connected(port, authorization="Bearer token-of-bob") as bob:
             refused = bob.invoke(row(1, 2), **ADD_ONE).error
-            hidden = bob.extract("my_udfs.add_one").error
+            hidden = bob.extract("my_udfs.add_one").error.error_message
+            missing = bob.extract("my_udfs.missing").error.error_message
         line = started.line('"caller":"ann"').string
 
     assert (refused.code, refused.retryable) == ("UNAUTHORIZED", False)
-    assert "may not call function 'add_one'" in hidden.error_message
+    assert "may not call function 'my_udfs.add_one'" in hidden
+    assert missing == hidden.replace("add_one", "missing")
     assert '"function":"add_one"' in line
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 import weakref
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
@@ -32,7 +33,7 @@ from flexhost.frontends.flight_streams import Slots
 from flexhost.function import Function, Headers
 from flexhost.host import Host
 from flexhost.spans import UNTRACED, Tracer
-from flexhost.udf_messages import METHOD, InvokeResponse
+from flexhost.udf_messages import METHOD, SERVICE, InvokeResponse
 
 HANDLERS = EXTRACTION, EXECUTION = "extraction", "execution"
 # Request metadata: which function is executed, which handler answers, how types are told.
@@ -84,8 +85,7 @@ class InvokeHandlers:
         caller = ANYONE
         try:
             caller, headers = self.admitted(context, METHOD)
-            traced = UNTRACED if self._tracer is None else self._tracer.request(METHOD, headers)
-            with traced, self._rpcs:
+            with self._traced(headers), self._rpcs:
                 return InvokeResponse(
                     payload=self._answer(request.payload, headers, caller, context)
                 )
@@ -97,6 +97,11 @@ class InvokeHandlers:
         if isinstance(failed, Unauthenticated):
             self.refuse(failed, context)
         return self._failure(failed, caller)
+
+    def _traced(self, headers: Headers) -> AbstractContextManager[None]:
+        if self._tracer is None:
+            return UNTRACED
+        return self._tracer.request(f"{SERVICE}/{METHOD}", headers)
 
     def admitted(self, context: grpc.ServicerContext, request: str) -> tuple[Caller, Headers]:
         """Who calls, and the headers without the token. Raises Unauthenticated, NotReady, Busy."""
