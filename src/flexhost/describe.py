@@ -62,7 +62,7 @@ def _place(source: Any) -> str:
 def _of_function(function: Any) -> Plain:
     where, options = f"function {_place(function)}", udf_options.options_of(function)
     return Plain(
-        options.name or function.__name__,
+        function.__name__ if options.name is None else options.name,
         where,
         function,
         signature.read(function, where),
@@ -83,7 +83,7 @@ def _of_eval(cls: Any) -> Plain:
         said = options.deterministic
     objects = Objects(cls, where)
     return Plain(
-        options.name or cls.__name__,
+        cls.__name__ if options.name is None else options.name,
         where,
         code,
         found,

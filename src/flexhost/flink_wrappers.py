@@ -108,9 +108,9 @@ def _arguments(wrapper: Any, where: str) -> tuple[Argument, ...]:
         signature.check_kind(argument, where)
         if argument.default is argument.empty:
             names.append(argument.name)
-    if given is None and names:
-        raise StartError(f"{where} has no input_types: argument {names[0]!r} has no type")
-    given = list(given or ()) if isinstance(given, list | tuple | None) else [given]
+    if given is None:
+        return _hinted(code, names, where)
+    given = list(given) if isinstance(given, list | tuple) else [given]
     if len(given) != len(names):
         which = f": argument {names[len(given)]!r} has none" if len(given) < len(names) else ""
         raise StartError(
@@ -119,6 +119,16 @@ def _arguments(wrapper: Any, where: str) -> tuple[Argument, ...]:
         )
     pairs = zip(names, given, strict=True)
     return tuple(Argument(n, _typed(one, f"{where}: argument {n!r}")) for n, one in pairs)
+
+
+def _hinted(code: Callable[..., Any], names: list[str], where: str) -> tuple[Argument, ...]:
+    """Of a function without input_types, which PyFlink need not be told."""
+    hints = signature.hints_of(code, where)
+    for name in names:
+        if name not in hints:
+            raise StartError(f"{where} has no input_types: argument {name!r} has no type")
+    typed = [signature.typed_of(hints[name], f"{where}: argument {name!r}") for name in names]
+    return tuple(map(Argument, names, typed))
 
 
 def _result(given: Any, where: str) -> Typed:

@@ -14,7 +14,9 @@ from flexhost.caller import Caller
 from flexhost.describe import describe, is_function, is_plain, module_of
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
 from flexhost.flex_fun import LoadContext
+from flexhost.flink_wrappers import Aggregate
 from flexhost.function import Elsewhere, Function
+from flexhost.signature import NotPlain
 from flexhost.udf_options import is_marked
 
 _logger = logging.getLogger("flexhost.registry")
@@ -90,32 +92,32 @@ def load(
 
     A module stands for the classes and table functions defined in it, for a package also those of
     its submodules that it imports, and for whatever its `__all__` names; a module of plain
-    functions for the public ones whose hints are complete. Raises StartError.
+    functions for the public ones whose hints are complete and mean types. Raises StartError.
     """
     names, udfs = tuple(names), tuple(udfs)
-    known = {one.source: one for one in before}
+    known = {id(one.source): one for one in before}  # not all of them can be hashed
     make = functools.partial(
         _described,
         fiscal_year_start_month=fiscal_year_start_month,
         executors=executors,
         elsewhere=elsewhere,
     )
-    described: dict[Any, Function] = {}
+    described: dict[int, Function] = {}
     for source in _sources(names):
-        described[source] = known.get(source) or make(source)
+        described[id(source)] = known.get(id(source)) or make(source)
     for source, variable, meant in _plain(udfs):
-        if source in described:
+        if id(source) in described:
             continue
         try:
-            described[source] = known.get(source) or make(source, variable=variable)
-        except StartError as error:
+            described[id(source)] = known.get(id(source)) or make(source, variable=variable)
+        except (NotPlain, Aggregate) as error:
             if meant:
                 raise
             skipped(f"{error}: it is not served")
     registry = Registry(described.values(), names, udfs)
     if ctx is not None:
         for function in registry:
-            if function.source not in known and function.elsewhere is None:
+            if id(function.source) not in known and function.elsewhere is None:
                 on_load(function, ctx)
     return registry
 
@@ -128,7 +130,7 @@ def _sources(names: Iterable[str]) -> Iterator[Any]:
         if not found:
             raise StartError(
                 f"module {name!r} defines no function: expected a class with Name, Schema and "
-                "call, or a @table_function"
+                f"call, or a @table_function{_elsewhere(module, is_plain, 'plain', 'udf')}"
             )
         yield from found
 
@@ -146,9 +148,15 @@ def _plain(names: Iterable[str]) -> Iterator[tuple[Any, str, bool]]:
         if not public:
             raise StartError(
                 f"module {name!r} defines no function: expected one with type hints, whose name "
-                "begins with no underscore"
+                f"begins with no underscore{_elsewhere(found, is_function, 'table', 'flexfun')}"
             )
         yield from ((one, called, is_marked(one)) for one, called in public)
+
+
+def _elsewhere(module: ModuleType, wanted: Callable[[Any], bool], kind: str, section: str) -> str:
+    """What else may be meant by a module with nothing that is looked for."""
+    found = list(modules.members_of(module, "function", wanted, module_of))
+    return f"; {kind} functions are listed in [{section}]" if found else ""
 
 
 def on_load(function: Function, ctx: LoadContext) -> None:

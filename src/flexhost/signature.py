@@ -54,45 +54,47 @@ class Signature:
         return pa.schema([one.field for one in self.arguments if one.needed])
 
 
-class Incomplete(StartError):
-    """A function without a hint where one has to be: perhaps it is not meant to be served."""
+class NotPlain(StartError):
+    """What a function takes or gives is not what a plain one can: perhaps it is not meant to be
+    served."""
 
 
 def read(function: Callable[..., Any], where: str, *, of_object: bool = False) -> Signature:
     """of_object: its first argument is the object that it is a method of.
 
-    Raises StartError that names the argument, and Incomplete.
+    Raises NotPlain that names the argument.
     """
-    hints = _hints(function, where)
+    hints = hints_of(function, where)
     arguments = []
     for name, argument in _parameters(function, of_object):
         check_kind(argument, where)
         if name not in hints:
-            raise Incomplete(f"{where}: argument {name!r} has no type hint")
-        typed = _typed(hints[name], f"{where}: argument {name!r}")
+            raise NotPlain(f"{where}: argument {name!r} has no type hint")
+        typed = typed_of(hints[name], f"{where}: argument {name!r}")
         arguments.append(Argument(name, typed, argument.default))
     if "return" not in hints:
-        raise Incomplete(f"{where}: its result has no type hint")
+        raise NotPlain(f"{where}: its result has no type hint")
     kind, result = _result(function, hints["return"], where)
     return Signature(tuple(arguments), result, kind, _style(arguments, result, kind, where))
 
 
 def check_kind(argument: inspect.Parameter, where: str) -> None:
-    """Raises StartError for one that cannot be given by its position."""
+    """Raises NotPlain for one that cannot be given by its position."""
     if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
-        raise StartError(f"{where}: argument {argument} stands for any number of arguments")
+        raise NotPlain(f"{where}: argument {argument} stands for any number of arguments")
     if argument.kind is argument.KEYWORD_ONLY:
-        raise StartError(
+        raise NotPlain(
             f"{where}: argument {argument.name!r} can only be given by its name, and SQL has "
             "positions alone"
         )
 
 
-def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    """Raises NotPlain."""
     try:
         return get_type_hints(function, include_extras=True)
     except Exception as error:
-        raise StartError(f"{where}: its type hints cannot be read: {text_of(error)}") from None
+        raise NotPlain(f"{where}: its type hints cannot be read: {text_of(error)}") from None
 
 
 def _parameters(
@@ -101,11 +103,12 @@ def _parameters(
     return list(inspect.signature(function).parameters.items())[1 if of_object else 0 :]
 
 
-def _typed(hint: Any, where: str) -> Typed:
+def typed_of(hint: Any, where: str) -> Typed:
+    """Raises NotPlain."""
     try:
         return types.of_hint(hint)
     except TypeError as error:
-        raise StartError(f"{where}: {error}") from None
+        raise NotPlain(f"{where}: {error}") from None
 
 
 def _result(function: Callable[..., Any], hint: Any, where: str) -> tuple[str, Typed]:
@@ -115,13 +118,13 @@ def _result(function: Callable[..., Any], hint: Any, where: str) -> tuple[str, T
     where = f"{where}: its result"
     if origin in _MANY or hint in _MANY:
         if not inner:
-            raise StartError(f"{where} is {hint}, which does not say of what")
-        return TABLE, _typed(inner[0], where)
+            raise NotPlain(f"{where} is {hint}, which does not say of what")
+        return TABLE, typed_of(inner[0], where)
     if yields:
-        raise StartError(f"{where} is {hint}, but it yields: expected Iterator[...]")
+        raise NotPlain(f"{where} is {hint}, but it yields: expected Iterator[...]")
     if origin is list and types.row_type(inner[0]) is not None:
-        return TABLE, _typed(inner[0], where)
-    return SCALAR, _typed(hint, where)
+        return TABLE, typed_of(inner[0], where)
+    return SCALAR, typed_of(hint, where)
 
 
 _MANY = (
@@ -136,26 +139,26 @@ _STYLES = {"": ROW, "arrow": BATCH, "pandas": PANDAS}
 
 
 def _style(arguments: list[Argument], result: Typed, kind: str, where: str) -> str:
-    """Whole columns, or values: all arguments and the result alike. Raises StartError."""
+    """Whole columns, or values: all arguments and the result alike. Raises NotPlain."""
     style = _STYLES[result.vector]
     for one in arguments:
         if one.typed.vector != result.vector:
             takes, gives = (_WORDS[vector] for vector in (one.typed.vector, result.vector))
-            raise StartError(
+            raise NotPlain(
                 f"{where}: argument {one.name!r} is {takes} and its result {gives}: "
                 "expected the same of all"
             )
     if style == ROW:
         return style
     if kind == TABLE:
-        raise StartError(
+        raise NotPlain(
             f"{where}: its result is an iterator of {_WORDS[result.vector]}s: expected of values"
         )
     if not arguments:
-        raise StartError(f"{where}: it takes no argument that says how long its result has to be")
+        raise NotPlain(f"{where}: it takes no argument that says how long its result has to be")
     for one in arguments:
         if not one.needed:
-            raise StartError(f"{where}: argument {one.name!r} has a default, a column cannot")
+            raise NotPlain(f"{where}: argument {one.name!r} has a default, a column cannot")
     return style
 
 

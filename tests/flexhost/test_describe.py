@@ -330,6 +330,14 @@ def test_arguments_with_defaults_are_none_of_a_wrapper():
     assert answer(made, batch({"i": [1]}))["result"].to_pylist() == [11]
 
 
+def test_hints_stand_for_input_types_that_are_not_there():
+    def add(i: int, j: Annotated[int, "INT"]): ...
+
+    made = describe(wrapper(add, None, _result_type="BIGINT"))
+
+    assert made.arguments.types == [pa.int64(), pa.int32()]
+
+
 class Scale:
     by = None
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from batches_given import answer, rows
 from support import flight_code, serving
 
-from flexhost import BadArgument, udf
+from flexhost import BadArgument, columns, udf
 from flexhost.describe import describe
 from flexhost.errors import BadCall, FunctionFailed
+from flexhost.type_table import TABLE, Point
 
 batch = pa.record_batch
 
@@ -313,3 +316,64 @@ def test_a_plain_function_is_called_over_a_socket():
     code, message = flight_code(told.value)
     assert code == 1
     assert message.startswith("i is 'one', expected int")
+
+
+VALUES = {
+    "BOOLEAN": (True, False),
+    "BIGINT": (-(1 << 63), (1 << 63) - 1),
+    "DOUBLE": (-0.1, 1e300),
+    "STRING": ("", "hé"),
+    "BYTES": (b"", b"\x00\xff"),
+    "TINYINT": (-128, 127),
+    "SMALLINT": (-2, 300),
+    "INT": (-(1 << 31), 7),
+    "FLOAT": (1.5, -2.0),
+    "BINARY(16)": (b"0123456789abcdef", bytes(16)),
+    "DECIMAL(38, 18)": (Decimal("1.5"), Decimal("-0.000000000000000001")),
+    "DECIMAL(10, 2)": (Decimal("1.23"), Decimal("-0.01")),
+    "DATE": (dt.date(1, 1, 1), dt.date(2020, 1, 2)),
+    "TIME(6)": (dt.time(), dt.time(1, 2, 3, 4)),
+    "TIME(0)": (dt.time(), dt.time(1, 2, 3)),
+    "TIMESTAMP(6)": (dt.datetime(2020, 1, 2, 3, 4, 5, 6), dt.datetime(1, 1, 1)),
+    "TIMESTAMP(3)": (dt.datetime(2020, 1, 2, 3, 4, 5, 6000),),
+    "TIMESTAMP_LTZ(6)": (dt.datetime(2020, 1, 2, tzinfo=dt.timezone.utc),),
+    "INTERVAL DAY TO SECOND": (dt.timedelta(days=1, milliseconds=5), dt.timedelta(days=-1)),
+    "ARRAY<BIGINT NOT NULL>": ([], [1, 2]),
+    "ARRAY<BIGINT>": ([None], [1, None]),
+    "MAP<STRING, DOUBLE NOT NULL>": ({}, {"a": 1.5}),
+    "ROW<x DOUBLE NOT NULL, y DOUBLE>": (Point(1.0, None), Point(0.5, 2.0)),
+}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.sql)
+def test_a_value_of_each_type_arrives_and_leaves_as_it_is(row):
+    seen = []
+    same = giving_back(row.hint, seen)
+    values = list(VALUES[row.sql])
+    column = columns.array(values, row.type, False)
+
+    assert answer(same, batch({"value": column}))["result"].chunk(0).equals(column)
+    assert seen == values
+    assert [type(one) for one in seen] == [type(one) for one in values]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.sql)
+def test_a_value_of_each_type_is_a_parameter_too(row):
+    for value in VALUES[row.sql]:
+        seen = []
+        same = giving_back(row.hint, seen)
+        sent = msgspec.json.decode(msgspec.json.encode({"value": value}))
+
+        table = answer(same, sent)
+
+        assert seen == [value]
+        assert table["result"].chunk(0).equals(columns.array([value], row.type, False))
+
+
+def giving_back(hint, seen):
+    def same(value):
+        seen.append(value)
+        return value
+
+    same.__annotations__.update(value=hint, **{"return": hint})
+    return same

@@ -20,13 +20,14 @@ def loading(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
-    def run(*listed, flexfun=(), skipped=None, **modules):
+    def run(*listed, flexfun=(), skipped=None, executors=None, **modules):
         for name, source in modules.items():
             path = tmp_path / f"{name}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_text(source)
         skip = (lambda text: None) if skipped is None else skipped.append
-        return [f.name for f in load(flexfun, None, udfs=listed, skipped=skip)]
+        found = load(flexfun, None, udfs=listed, skipped=skip, executors=executors or {})
+        return [one.name for one in found]
 
     yield run
     for name in set(sys.modules) - before:
@@ -80,6 +81,64 @@ def test_what_is_listed_and_cannot_be_served_ends_the_start(loading, listed, tol
 def test_one_with_udf_that_cannot_be_served_ends_the_start(loading):
     with pytest.raises(StartError, match="argument 'x' has no type hint"):
         loading("m", m=f"from flexhost import udf\n@udf\n{HELPER}")
+
+
+def test_what_is_no_type_of_a_column_is_skipped_in_a_module(loading):
+    source = ADD + "import socket\ndef helper(link: socket.socket) -> None: ...\n"
+    skipped = []
+
+    assert loading("m", skipped=skipped, m=source) == ["add_one"]
+    assert skipped[0].startswith("function m.helper: argument 'link': socket is no type of a col")
+
+
+def test_settings_that_no_function_can_meet_end_the_start(loading):
+    with pytest.raises(StartError, match="its executor is 'coroutines', and 'add_one' is not"):
+        loading("m", executors={"*": "coroutines"}, m=ADD)
+
+
+def test_objects_and_wrappers_of_a_module_are_found(loading):
+    source = """
+from types import SimpleNamespace
+
+class Twice:
+    def eval(self, n: int) -> int:
+        return 2 * n
+
+def _plus(i, j):
+    return i + j
+
+def wrapper(**more):
+    return SimpleNamespace(
+        _func=_plus, _input_types=["BIGINT"] * 2, _deterministic=True, _func_type="general",
+        _name="_plus", _result_type="BIGINT", **more,
+    )
+
+plus = wrapper()
+_hidden = wrapper()
+total = wrapper(_accumulator_type="BIGINT")
+"""
+    skipped = []
+
+    assert loading("m", skipped=skipped, m=source) == ["Twice", "plus"]
+    assert [text.partition(" is ")[0] for text in skipped] == [
+        "function m.wrapper: argument **more stands for any number of arguments: it",
+        "PyFlink function m.total",
+    ]
+    assert loading("m.plus") == ["plus"]
+
+
+def test_a_module_that_is_listed_in_the_other_section_says_so(loading):
+    of_class = """
+import pyarrow as pa
+from flexhost import table_function
+@table_function(pa.schema([("n", pa.int64())]))
+def numbers(): ...
+"""
+
+    with pytest.raises(StartError, match=r"; table functions are listed in \[flexfun\]"):
+        loading("f", f=of_class)
+    with pytest.raises(StartError, match=r"; plain functions are listed in \[udf\]"):
+        loading(flexfun=["m"], m=ADD)
 
 
 def test_two_with_one_name_end_the_start_naming_both_modules(loading):
