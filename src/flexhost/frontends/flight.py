@@ -104,9 +104,9 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         try:
             told = self.errors("GetSchema", caller=caller.name)
             with told, self._traced("GetSchema", headers), self._rpcs:
-                if (name := wire.path_of(descriptor)) is not None:
+                if (name := flight_batches.path_of(descriptor)) is not None:
                     of = flight_batches.signature(self._host, name, caller)
-                    return fl.SchemaResult(wire.signature(*of))
+                    return fl.SchemaResult(of.schema())
                 command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
                 return fl.SchemaResult(self._host.functions.get(name, caller).schema)
@@ -119,9 +119,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         caller, headers = self._admitted(context, "GetFlightInfo")
         told = self.errors("GetFlightInfo", caller=caller.name)
         with told, self._traced("GetFlightInfo", headers), self._rpcs:
-            if (name := wire.path_of(descriptor)) is not None:
-                of = flight_batches.signature(self._host, name, caller)
-                return wire.describe_signature(descriptor, *of)
+            if (name := flight_batches.path_of(descriptor)) is not None:
+                return flight_batches.signature(self._host, name, caller).info(descriptor)
             command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
             if verb := wire.decode_poll(command):
@@ -164,7 +163,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         told = self.errors("DoAction", caller=caller.name)
         with told, self._traced("DoAction", headers), self._rpcs:
             if action.type == wire.PROTOCOL_VERSION:
-                return iter([wire.protocol_version()])
+                return iter([flight_batches.protocol_version()])
             name, parameters = wire.decode_invalidate(action, self._command)
             invalidated = self._host.invalidate(name, parameters, caller=caller)
             return iter([wire.encode_invalidated(invalidated)])
@@ -179,17 +178,9 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         caller, headers = self._admitted(context, "DoExchange")
         told = self.errors("DoExchange", caller=caller.name, in_stream=True)
         with told, self._traced("DoExchange", headers):  # it has its slot since its admission
-            name = wire.path_of(descriptor)
-            if name is None:
-                raise BadCall("the descriptor is a command, expected the name of a function")
             batches = flight_batches.Batches(reader, writer, self._batch, context.is_cancelled)
-            if name in flight_batches.BUILTINS:
-                flight_batches.answer_builtin(name, batches)
-                return
             cut = functools.partial(connections.cut, context.peer())
-            with self._host.exchange(name, headers, cut, caller=caller) as exchange:
-                ahead = any(header in headers for header in wire.SENDS_ON)
-                flight_exchange.answer(self._host, exchange, batches, ahead=ahead)
+            flight_exchange.exchange(self._host, descriptor, headers, caller, batches, cut)
 
     @property
     def under_way(self) -> int:

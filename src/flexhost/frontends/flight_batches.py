@@ -13,12 +13,39 @@ from flexhost.errors import BadCall, Cancelled
 from flexhost.exchanges import NO_BATCH
 from flexhost.host import Host
 
+# Headers, with any value, of a client that sends its batches without waiting for answers.
+SENDS_ON = ("x-flexhost-ahead", "x-databend-query-id")
+# In the metadata of a schema of arguments and results: how many of its fields are arguments.
+INPUT_COUNT = "x-databend-udf-input-count"
+
+
+def path_of(descriptor: fl.FlightDescriptor) -> str | None:
+    """The name of a function that is called with batches; None when it is a command.
+
+    Raises BadCall.
+    """
+    if descriptor.descriptor_type is not fl.DescriptorType.PATH:
+        return None
+    path: list[bytes] = descriptor.path
+    if len(path) != 1:
+        raise BadCall(f"the path has {len(path)} parts, expected one: the name of a function")
+    return path[0].decode("utf-8", "replace")
+
 
 class Signature(NamedTuple):
     """What a function takes, and what its answers look like."""
 
     arguments: pa.Schema
     result: pa.Schema
+
+    def schema(self) -> pa.Schema:
+        """The fields of both, which is how they are told."""
+        metadata = {INPUT_COUNT: str(len(self.arguments))}
+        return pa.schema([*self.arguments, *self.result], metadata)
+
+    def info(self, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:
+        """RisingWave reads the number of arguments in that of records, Databend INPUT_COUNT."""
+        return fl.FlightInfo(self.schema(), descriptor, [], len(self.arguments), -1)
 
 
 def _healthy(batch: pa.RecordBatch) -> list[pa.Array]:
@@ -123,3 +150,7 @@ def answer_builtin(name: str, batches: Batches) -> None:
 
 def _types(schema: pa.Schema) -> str:
     return ", ".join(map(str, schema.types)) or "no argument"
+
+
+def protocol_version() -> fl.Result:
+    return fl.Result(pa.py_buffer(b"\x02"))

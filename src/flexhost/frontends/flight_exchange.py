@@ -6,14 +6,19 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Callable
 
 import pyarrow as pa
+import pyarrow.flight as fl
 
 from flexhost.call import Call
+from flexhost.caller import Caller
 from flexhost.contract import Stream
-from flexhost.errors import Busy, FunctionFailed, ShuttingDown
+from flexhost.errors import BadCall, Busy, FunctionFailed, ShuttingDown
 from flexhost.exchanges import Exchange
+from flexhost.frontends import flight_batches
 from flexhost.frontends.flight_batches import Batches
+from flexhost.function import Headers
 from flexhost.host import Host
 from flexhost.reading import Reading
 
@@ -26,7 +31,29 @@ _PATIENCE = 5.0
 _TRIES, _PAUSE = 10, 0.005
 
 
-def answer(host: Host, exchange: Exchange, batches: Batches, *, ahead: bool) -> None:
+def exchange(
+    host: Host,
+    descriptor: fl.FlightDescriptor,
+    headers: Headers,
+    caller: Caller,
+    batches: Batches,
+    cut: Callable[[], object],
+) -> None:
+    """The whole of one. cut: see `Exchange`.
+
+    Raises UnknownFunction, Unauthorized, NotReady, and what `_answer` raises.
+    """
+    name = flight_batches.path_of(descriptor)
+    if name is None:
+        raise BadCall("the descriptor is a command, expected the name of a function")
+    if name in flight_batches.BUILTINS:
+        flight_batches.answer_builtin(name, batches)
+        return
+    with host.exchange(name, headers, cut, caller=caller) as one:
+        _answer(host, one, batches, ahead=any(map(headers.__contains__, flight_batches.SENDS_ON)))
+
+
+def _answer(host: Host, exchange: Exchange, batches: Batches, *, ahead: bool) -> None:
     """Call the function with each batch and answer it, until the client ends the exchange.
 
     A scalar has one batch with as many rows for each. A table function has any number but none: a
@@ -169,7 +196,7 @@ class _Ahead:
         self._error: BaseException | None = None  # of an answer
 
     def run(self) -> None:
-        """Raises what `answer` raises, after the answers to what came before."""
+        """Raises what `_answer` raises, after the answers to what came before."""
         ended_by: BaseException | None = None
         writer = threading.Thread(target=self._give_all, name="answers", daemon=True)
         writer.start()

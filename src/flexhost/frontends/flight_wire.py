@@ -50,11 +50,6 @@ ACTIONS = {
     PROTOCOL_VERSION: "The version of what DoExchange speaks: one byte, 2.",
 }
 
-# Headers, with any value, of a client that sends its batches without waiting for answers.
-SENDS_ON = ("x-flexhost-ahead", "x-databend-query-id")
-# In the metadata of a schema of arguments and results: how many of its fields are arguments.
-INPUT_COUNT = "x-databend-udf-input-count"
-
 # Errors travel in HTTP/2 trailers, the text twice; past 8 KB in all they are damaged (measured).
 MESSAGE_BYTES = 256
 DETAIL_BYTES = 512
@@ -86,35 +81,6 @@ _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _invalidate = msgspec.json.Decoder(_Invalidate)
 _ticket = msgspec.json.Decoder(_Ticket)
 _to_json = msgspec.json.Encoder().encode
-
-
-def protocol_version() -> fl.Result:
-    return fl.Result(pa.py_buffer(b"\x02"))
-
-
-def path_of(descriptor: fl.FlightDescriptor) -> str | None:
-    """The name of a function that is called with batches; None when it is a command.
-
-    Raises BadCall.
-    """
-    if descriptor.descriptor_type is not fl.DescriptorType.PATH:
-        return None
-    path: list[bytes] = descriptor.path
-    if len(path) != 1:
-        raise BadCall(f"the path has {len(path)} parts, expected one: the name of a function")
-    return path[0].decode("utf-8", "replace")
-
-
-def signature(arguments: pa.Schema, result: pa.Schema) -> pa.Schema:
-    """The fields of both in one schema, which is how they are told."""
-    return pa.schema([*arguments, *result], {INPUT_COUNT: str(len(arguments))})
-
-
-def describe_signature(
-    descriptor: fl.FlightDescriptor, arguments: pa.Schema, result: pa.Schema
-) -> fl.FlightInfo:
-    """RisingWave takes the number of records for that of arguments, Databend reads INPUT_COUNT."""
-    return fl.FlightInfo(signature(arguments, result), descriptor, [], len(arguments), -1)
 
 
 def command_of(descriptor: fl.FlightDescriptor, most: int) -> bytes:
