@@ -70,6 +70,8 @@ class Telemetry:
         # of the others there are no more than threads at work
         if isinstance(event, Refused) and self._events.qsize() > MOST:
             self._writer.left_out += 1
+        elif self.metrics is None and self.tracing is None and _is_of_no_line(event):
+            pass
         else:
             self._events.put((self._clock(), event))
 
@@ -126,6 +128,13 @@ class Telemetry:
             _trouble.exception("an event of the host was lost: %s", type(event).__name__)
 
 
+def _is_of_no_line(event: Event) -> bool:
+    """Whether it is of a call in an exchange that went well."""
+    if isinstance(event, CallEnded):
+        return bool(event.call.exchange) and event.call.error is None
+    return isinstance(event, ReadEnded) and bool(event.call.exchange) and event.error is None
+
+
 class _Limit:
     """At most so many lines in so many seconds."""
 
@@ -163,9 +172,9 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
         case CallEnded(call=call):
             if call.error is not None:
                 _line(at, call, call.error)
-            elif event.rows is not None and not call.exchange:
+            elif event.rows is not None and not _is_of_no_line(event):
                 _line(at, call, None, rows=event.rows, bytes=event.bytes)
-        case ReadEnded(call=call) if event.stream and (event.error or not call.exchange):
+        case ReadEnded(call=call) if event.stream and not _is_of_no_line(event):
             _line(
                 at,
                 call,
