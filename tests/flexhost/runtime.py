@@ -34,10 +34,10 @@ class Runtime:
     def services(self) -> list[str]:
         return list(ProtoReflectionDescriptorDatabase(self.channel).get_services())
 
-    def invoke(self, payload: bytes, **metadata: str) -> Any:
-        return self.begin(payload, **metadata).result()
+    def invoke(self, payload: bytes, compression: Any = None, **metadata: str) -> Any:
+        return self.begin(payload, compression, **metadata).result()
 
-    def begin(self, payload: bytes, **metadata: str) -> Any:
+    def begin(self, payload: bytes, compression: Any = None, **metadata: str) -> Any:
         """The answer, as a future."""
         method = self._pool.FindServiceByName(SERVICE).methods_by_name["Invoke"]
         asked, answered = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
@@ -45,7 +45,9 @@ class Runtime:
             f"/{SERVICE}/Invoke", asked.SerializeToString, answered.FromString
         )
         given = [*self.metadata, *metadata.items()]
-        return call.future(asked(payload=payload), timeout=LONG, metadata=given)
+        return call.future(
+            asked(payload=payload), timeout=LONG, metadata=given, compression=compression
+        )
 
     def extract(self, class_name: str, **metadata: str) -> Any:
         asked = self.message("flink.udf.extractor.v1.ExtractionRequest")(class_name=class_name)

@@ -14,6 +14,8 @@ from authority import Authority, Files
 from runtime import connected
 from support import Client, process, until
 
+from flexhost import runtime_service
+from flexhost.errors import SettingsError
 from flexhost.udf_spec import Spec, encode
 
 UDFS = """
@@ -111,6 +113,14 @@ def test_a_spec_names_what_is_called_without_a_name(tmp_path):
 
 
 # --- bounds, deadlines, the end
+
+
+def test_a_message_that_is_too_large_once_unpacked_is_refused(runtime):
+    with pytest.raises(grpc.RpcError) as error:
+        runtime.invoke(bytes(50_000_000), grpc.Compression.Gzip, **ADD_ONE)
+
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert runtime.invoke(row(1, 2), **ADD_ONE).payload == row(3)
 
 
 def test_what_comes_too_late_or_is_too_much_may_be_tried_again(tmp_path):
@@ -253,6 +263,13 @@ def test_with_mtls_the_certificate_names_the_caller(tmp_path):
             nobody.health()
 
         assert '"function":"add_one"' in started.line('"caller":"caller.example"').string
+
+
+def test_without_its_packages_the_host_does_not_start(monkeypatch):
+    monkeypatch.setattr(runtime_service, "_NEEDED", ("grpc", "no_such_package"))
+
+    with pytest.raises(SettingsError, match="listen_host needs no_such_package: pip install grpc"):
+        runtime_service.check_packages()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pyarrow.flight as fl
 import pytest
 from collector import attributes, over_grpc, over_http
+from runtime import SERVICE, connected
 from support import LONG, NUMBERS, ROOT, Client, command, process
 
 TRACED = """
@@ -101,7 +102,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @contextmanager
-def traced(folder, settings="", *, kind="otlp-http", receiver=over_http, **more):
+def traced(folder, settings="", *, kind="otlp-http", receiver=over_http, udfs="", **more):
     """A traced host's client, what received its spans, and its process."""
     named = f"otel_exporter_type = '{kind}'\notel_service_name = 'tests'\n{settings}"
     with receiver() as collector:
@@ -111,7 +112,7 @@ def traced(folder, settings="", *, kind="otlp-http", receiver=over_http, **more)
             **AT_ONCE,
             **{f"GOODDATA_FLIGHT_FLEXFUN__{key}": value for key, value in more.items()},
         }
-        with process(folder, TRACED, named, **variables) as host:
+        with process(folder, TRACED, named, udfs=udfs, **variables) as host:
             yield Client(host.port()), collector, host
 
 
@@ -155,6 +156,20 @@ def test_spans_say_what_they_are_about(tmp_path):
     resource = collector.resources[0]
     assert resource["service.name"] == "tests"
     assert (resource["service.namespace"], resource["service.instance.id"]) == ("shop", "one")
+
+
+def test_a_call_over_grpc_has_spans_of_its_own_service(tmp_path):
+    invoke = "[invoke]\nlisten_host = '127.0.0.1'\nlisten_port = 0"
+    udfs = "def one() -> int:\n    return 1\n"
+    with traced(tmp_path, invoke, udfs=udfs) as (_, collector, host):
+        with connected(int(host.line(r"gRPC on 127.0.0.1:(\d+)")[1])) as runtime:
+            runtime.invoke(b"", class_name="my_udfs.one")
+        function = collector.span("function")
+        request = collector.span(f"{SERVICE}/Invoke")
+
+    assert attributes(request)["rpc.service"] == SERVICE
+    assert attributes(request)["rpc.method"] == "Invoke"
+    assert function.trace_id == request.trace_id
 
 
 def test_a_failure_is_the_status_of_the_spans_it_went_through(tmp_path):
