@@ -261,6 +261,9 @@ def _same_kind(actual: pa.DataType, declared: pa.DataType) -> bool:
     actual, declared = (_values_of(type_) for type_ in (actual, declared))
     if _is_list(actual) and _is_list(declared):
         return _same_kind(actual.value_type, declared.value_type)
+    if pa.types.is_map(actual) and pa.types.is_map(declared):
+        keys = _same_kind(actual.key_type, declared.key_type)
+        return keys and _same_kind(actual.item_type, declared.item_type)
     if pa.types.is_struct(actual) and pa.types.is_struct(declared):
         fields = list(zip(actual, declared, strict=False))
         return actual.num_fields == declared.num_fields and all(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+
 from flexhost import async_calls, column_calls, row_calls
 from flexhost.batch_arguments import ByName, ByPosition
 from flexhost.declarations import is_async
@@ -69,7 +71,7 @@ class Plain:
             loads=self.loads,
             kind=found.kind,
             style=found.style,
-            arguments=found.needed,
+            arguments=_given(found, options),
             deterministic=self.deterministic,
         )
         batched = dataclasses.replace(
@@ -101,6 +103,13 @@ class Plain:
             "__qualname__": self.code.__qualname__,
         }
         return type(self.code.__name__, (FlexFun,), attributes)
+
+
+def _given(found: Signature, options: UdfOptions) -> pa.Schema:
+    """Its arguments, nullable where NULL may come: in all of them if it is not called then."""
+    if not options.null_in_null_out:
+        return found.needed
+    return pa.schema([field.with_nullable(True) for field in found.needed])
 
 
 def _answer(code: Callable[..., Any], found: Signature) -> Callable[[Hinted, Any], Any]:

@@ -89,6 +89,17 @@ def test_a_batch_that_is_not_what_it_takes_is_a_bad_argument(given, told):
         answer(add, batch(given))
 
 
+def test_a_map_may_have_texts_of_another_width():
+    def total(prices: dict[str, int]) -> int:
+        return sum(prices.values())
+
+    given = pa.array([[("a", 1), ("b", 2)]], pa.map_(pa.large_string(), pa.int32()))
+
+    assert answer(total, batch([given], ["prices"]))["result"].to_pylist() == [3]
+    with pytest.raises(BadCall, match="'prices' is map.* not the same kind"):
+        answer(total, batch([given.cast(pa.map_(pa.large_string(), pa.string()))], ["prices"]))
+
+
 def test_columns_of_arguments_with_defaults_may_be_missing_from_the_end():
     assert describe(scaled).over_batches.arguments.names == ["x"]
     assert answer(scaled, batch({"x": [1.0]}))["result"].to_pylist() == [2.0]
@@ -124,6 +135,7 @@ def test_rows_with_a_null_are_skipped_with_null_in_null_out():
 
     assert table["result"].to_pylist() == [2, None, None, 8]
     assert table.schema.field("result").nullable
+    assert all(field.nullable for field in describe(put_together).arguments)
     assert called == [(1, 1), (4, 4)]
 
 
