@@ -27,7 +27,7 @@ from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_O
 from flexhost.health import Health
 from flexhost.messages import KEY
 from flexhost.periods import GRANULARITIES
-from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Invoke, Jwt, Server
+from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Invoke, Jwt, Server, Udf
 from flexhost.testing import LabelElements, Report, conforms, report
 from flexhost.testing.asked import Asked
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
@@ -63,6 +63,14 @@ def test_the_call_of_the_readme_prints_what_the_readme_says(tmp_path):
     [command] = re.findall(r"`.venv/bin/flexhost (call .*)`", README)
 
     assert shell(*command.split()).out == blocks(README, "text")[0]
+
+
+def test_the_plain_function_of_the_readme_can_be_called():
+    names = {"__name__": "udfs"}
+    exec(blocks(README, "py")[0], names)
+
+    with serving(names["gcd"]) as client:
+        assert client.call("gcd", a=12, b=18).to_pydict() == {"result": [6]}
 
 
 def test_functions_copied_from_the_docs_pass_the_checks_of_the_template(tmp_path):
@@ -144,6 +152,7 @@ _MADE_AT_START = (
         ("## `[enumerated_tokens]`", EnumeratedTokens),
         ("### `[[enumerated_tokens.entries]]`", Entry),
         ("## `[jwt]`", Jwt),
+        ("## `[udf]`", Udf),
         ("## `[invoke]`", Invoke),
     ],
 )
@@ -210,7 +219,7 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys, written):
     told = " ".join(told.split())
     context = LoadContext({}, "", Health())
     names["Stocks"].on_load(context)
-    functions = ("squares", "visits", "revenue", "payments")
+    functions = ("squares", "visits", "revenue", "payments", "distance")
     classes = [names[name] for name in (*listed, *functions)]
 
     with serving(*classes) as client:
@@ -224,6 +233,7 @@ def test_the_functions_of_the_writing_page_can_be_called(capsys, written):
         with pytest.raises(fl.FlightServerError, match=re.escape(told)):
             client.call("Sales", **json.loads(sent))
         assert client.call("squares", upto=3).to_pylist()[2] == {"n": 2, "square": 4}
+        assert client.call("distance", x=3, y=4).to_pydict() == {"result": [5.0]}
         assert client.call("Stocks").to_pylist() == [{"item": "bolt", "pieces": 7}]
         filtered = report().where_not(city="Brno").parameters
         assert client.call("Visits", **filtered).to_pydict() == {"city": ["Praha"], "people": [12]}

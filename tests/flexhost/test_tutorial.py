@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pytest
 from support import LONG, ROOT, free_port
@@ -26,8 +27,8 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks():
-    parts = re.split(r"^```(\w+)\n(.*?)^```\n", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+def blocks(page):
+    parts = re.split(r"^```(\w+)\n(.*?)^```\n", page, flags=re.MULTILINE | re.DOTALL)
     return [Block(*parts[at : at + 3]) for at in range(0, len(parts) - 1, 3)]
 
 
@@ -84,10 +85,10 @@ class Reader:
         """What was printed, or the next lines of the server, when nothing else ran since."""
         printed, self.printed = self.printed, ""
         if not printed:
-            printed = "".join(self._line() for _ in range(lines))
+            printed = "".join(self.line() for _ in range(lines))
         return masked(printed).replace(self.port, "17001")
 
-    def _line(self) -> str:
+    def line(self) -> str:
         """Of the server, one that is not about a call."""
         too_late = threading.Timer(LONG, self.dev.kill)
         too_late.start()
@@ -110,6 +111,19 @@ class Reader:
         """The last file that the text before the block names."""
         return self.folder / re.findall(r"`([\w/.-]+\.py)`", block.before)[-1]
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Self]:
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """The server, if it runs."""
+        if self.dev is not None:
+            self.dev.terminate()
+            self.dev.communicate(timeout=LONG)
+
     @staticmethod
     def _change(path: Path, diff: str) -> None:
         lines = diff.splitlines(keepends=True)
@@ -118,23 +132,12 @@ class Reader:
         path.write_text(path.read_text().replace(old, new))
 
 
-@contextlib.contextmanager
-def reading(folder):
-    reader = Reader(folder)
-    try:
-        yield reader
-    finally:
-        if reader.dev is not None:
-            reader.dev.terminate()
-            reader.dev.communicate(timeout=LONG)
-
-
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this folder is no clone itself")
 def test_every_block_of_the_tutorial_prints_what_it_says(tmp_path):
     clone(tmp_path / "clone")
 
-    with reading(tmp_path / "clone") as reader:
-        for block in blocks():
+    with Reader(tmp_path / "clone").reading() as reader:
+        for block in blocks(PAGE.read_text()):
             if block.language == "text":
                 assert reader.reads(block.text.count("\n")) == masked(block.text)
             else:
