@@ -68,6 +68,8 @@ class Importable:
 
     def find(self, class_name: str, caller: Caller) -> Function:
         """Raises NotExtracted."""
+        if (known := self._found.get(class_name)) is not None:
+            return known  # whatever another thread imports meanwhile
         with self._looking:
             if (known := self._found.get(class_name)) is None:
                 known = self._described(class_name)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.protobuf import text_format
 from runtime import SERVICE, connected, port_of, standing_alone
-from support import LONG, environment
+from support import LONG, environment, until
 
 from flexhost.invoke import _parser
 
@@ -95,11 +95,30 @@ ADD_ONE = "my_udfs.add_one"
 ONE_AND_TWO = base64.b64decode("AAAAAAAAAAABAAAAAAAAAAAC")
 
 
+SLOW = """
+import threading
+from pathlib import Path
+
+HERE = Path(__file__).parent
+(HERE / "importing").touch()
+while not (HERE / "imported").exists():
+    threading.Event().wait(0.01)
+
+def one() -> int:
+    return 1
+"""
+
+
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runtime")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runtime")
+
+
+@pytest.fixture(scope="module")
+def runtime(folder):
     (empty := folder / "scp_config").mkdir()
     (folder / "my_broken.py").write_text("1 / 0")
+    (folder / "my_slow.py").write_text(SLOW)
     handler = "confluent.anything.extractor.ExtractionHandler"
     with standing_alone(
         folder, UDFS, "--handler_name", handler, "--config_override_dir", str(empty)
@@ -207,6 +226,18 @@ def test_a_function_is_called_by_its_name_in_the_metadata(runtime):
 
     assert base64.b64encode(answer.payload) == b"AAAAAAAAAAAD"
     assert not answer.HasField("error")
+
+
+def test_a_module_that_takes_long_holds_up_no_known_function(runtime, folder):
+    assert runtime.invoke(ONE_AND_TWO, class_name=ADD_ONE).payload == bytes([*bytes(8), 3])
+    slow = runtime.begin(b"", class_name="my_slow.one")
+    until((folder / "importing").exists)
+
+    answer = runtime.invoke(ONE_AND_TWO, class_name=ADD_ONE)
+
+    (folder / "imported").touch()
+    assert answer.payload == bytes([*bytes(8), 3])
+    assert slow.result().payload == bytes([*bytes(8), 1])
 
 
 def test_a_function_that_takes_nothing_takes_no_bytes(runtime):
