@@ -30,7 +30,7 @@ class Continued:
         finally:
             otel.detach(token)
 
-    def reading(self) -> Continued:
+    def reading(self, *, ends_request: bool) -> Continued:
         return self
 
     def begin(self) -> None:

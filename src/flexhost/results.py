@@ -108,7 +108,7 @@ class Results:
                 opened.close()
             raise
         if call.spans is not None:
-            reading.trace(call.spans.reading())
+            reading.trace(call.spans.reading(ends_request=not call.exchange))
         return reading
 
     def _begin(self, reading: Reading, *, once: bool) -> None:

@@ -32,7 +32,8 @@ class CallSpans(Protocol):
     def running(self, call: Call) -> AbstractContextManager[None]:
         """The function runs inside."""
 
-    def reading(self) -> ReadSpans: ...
+    def reading(self, *, ends_request: bool) -> ReadSpans:
+        """ends_request: the span of the request that it is read in ends with it."""
 
     def carrier(self) -> dict[str, str]:
         """Headers by which another process goes on with the span that this is called in."""

@@ -222,8 +222,8 @@ class CallTrace:
         finally:
             span.end()
 
-    def reading(self) -> ReadTrace:
-        request = trace.get_current_span()
+    def reading(self, *, ends_request: bool) -> ReadTrace:
+        request = trace.get_current_span() if ends_request else trace.INVALID_SPAN
         parent = request if _is_valid(request) else self.parent
         return ReadTrace(self._tracer.start_span("stream", _as_current(parent)), request)
 

@@ -215,7 +215,7 @@ class Worker:
             if what == "cancel":
                 break
             if carrier and self._spans is not None:
-                context.run(self._spans(carrier).reading().begin)
+                context.run(self._spans(carrier).reading(ends_request=False).begin)
             if (table := context.run(next, stream, None)) is None:
                 complete = True
             else:

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 from collector import attributes, over_grpc, over_http
+from exchanging import answers, of
 from runtime import SERVICE, connected
 from support import LONG, NUMBERS, ROOT, Client, command, process
 
@@ -96,6 +98,13 @@ class Slow(FlexFun):
         threading.Event().wait(5)
 """
 
+PLAIN = """
+from collections.abc import Iterator
+
+def series(n: int) -> Iterator[int]:
+    yield from range(n)
+"""
+
 # The exporter sends at once, or each test would wait for its interval.
 AT_ONCE = {"OTEL_BSP_SCHEDULE_DELAY": "20"}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -170,6 +179,19 @@ def test_a_call_over_grpc_has_spans_of_its_own_service(tmp_path):
     assert attributes(request)["rpc.service"] == SERVICE
     assert attributes(request)["rpc.method"] == "Invoke"
     assert function.trace_id == request.trace_id
+
+
+def test_an_exchange_is_one_request_with_the_spans_of_its_calls_below_it(tmp_path):
+    schema = pa.schema([("n", pa.int64())])
+    with traced(tmp_path, udfs=PLAIN) as (client, collector, _):
+        found = answers(client, [of([2], schema=schema), of([3], schema=schema)], "series", schema)
+        request = collector.span("DoExchange")
+        names = ("wait", "function", "stream") * 2
+        below = [collector.span(name) for name in names]
+
+    assert sum(batch.num_rows for batch in found) == 5
+    assert {one.parent_span_id for one in below} == {request.span_id}
+    assert all(inside(one, request) for one in below)
 
 
 def test_a_failure_is_the_status_of_the_spans_it_went_through(tmp_path):
