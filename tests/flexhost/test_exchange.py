@@ -16,6 +16,7 @@ from support import LONG, Client, flight_code, function, serving, until
 from flexhost.caller import Caller
 from flexhost.digests import Digest
 from flexhost.events import CallEnded, ExchangeEnded, Refused
+from flexhost.frontends import flight_exchange
 from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 NUMBERS = st.none() | st.integers(-(2**62), 2**62 - 1)
@@ -360,3 +361,24 @@ def test_a_caller_may_exchange_with_the_functions_that_are_its_own():
         assert [b.num_rows for b in answers(showing, [of([1], [1])])] == [1]
         assert refused(showing, "one")[0] == 111
         assert refused(client)[0] == 110
+
+
+def test_a_token_that_is_removed_is_good_in_an_open_exchange_no_more(monkeypatch):
+    monkeypatch.setattr(flight_exchange, "_GOOD_FOR", 0.0)
+    callers = [Caller("ann"), Caller("ann", ("add",)), Caller("ann", ("one",))]
+
+    class Verifier:
+        def verify(self, call_info, token):
+            return callers.pop(0)
+
+    with serving(add, verifier=Verifier()) as client, exchange(client.showing("any")) as asked:
+        assert asked.ask([1], [1]) == [2]
+        with pytest.raises(fl.FlightUnauthorizedError) as error:
+            asked.ask([2], [2])
+    assert flight_code(error.value)[0] == 111
+
+    callers += [Caller("ann")]
+    with serving(add, verifier=Verifier()) as client, exchange(client.showing("any")) as asked:
+        with pytest.raises(fl.FlightUnauthenticatedError) as error:
+            asked.ask([1], [1])
+    assert flight_code(error.value)[0] == 110

@@ -92,7 +92,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
-        caller, headers = self._admitted(context, "ListFlights")
+        caller, headers, _ = self._admitted(context, "ListFlights")
         told = self.errors("ListFlights", caller=caller.name)
         with told, self._traced("ListFlights", headers), self._rpcs:
             return iter([wire.describe(one) for one in self._host.functions.of(caller)])
@@ -100,7 +100,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def get_schema(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.SchemaResult:
-        caller, headers = self._admitted(context, "GetSchema")
+        caller, headers, _ = self._admitted(context, "GetSchema")
         try:
             told = self.errors("GetSchema", caller=caller.name)
             with told, self._traced("GetSchema", headers), self._rpcs:
@@ -116,7 +116,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     def get_flight_info(
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
-        caller, headers = self._admitted(context, "GetFlightInfo")
+        caller, headers, _ = self._admitted(context, "GetFlightInfo")
         told = self.errors("GetFlightInfo", caller=caller.name)
         with told, self._traced("GetFlightInfo", headers), self._rpcs:
             if (name := flight_batches.path_of(descriptor)) is not None:
@@ -136,7 +136,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return self._flight_info(call, descriptor)
 
     def do_get(self, context: fl.ServerCallContext, ticket: fl.Ticket) -> fl.FlightDataStream:
-        caller, headers = self._admitted(context, "DoGet")
+        caller, headers, _ = self._admitted(context, "DoGet")
         with self.errors("DoGet", caller=caller.name):
             call_id = wire.decode_ticket(ticket)
             call = self._host.find(call_id, caller) if self._tracer else None
@@ -153,13 +153,13 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
             return stream(reading, self._rpcs, watch, self.errors, whole=whole)
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
-        caller, headers = self._admitted(context, "ListActions")
+        caller, headers, _ = self._admitted(context, "ListActions")
         told = self.errors("ListActions", caller=caller.name)
         with told, self._traced("ListActions", headers), self._rpcs:
             return list(wire.ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
-        caller, headers = self._admitted(context, "DoAction")
+        caller, headers, _ = self._admitted(context, "DoAction")
         told = self.errors("DoAction", caller=caller.name)
         with told, self._traced("DoAction", headers), self._rpcs:
             if action.type == wire.PROTOCOL_VERSION:
@@ -175,12 +175,13 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         reader: fl.MetadataRecordBatchReader,
         writer: fl.MetadataRecordBatchWriter,
     ) -> None:
-        caller, headers = self._admitted(context, "DoExchange")
+        caller, headers, again = self._admitted(context, "DoExchange")
         told = self.errors("DoExchange", caller=caller.name, in_stream=True)
         with told, self._traced("DoExchange", headers):  # it has its slot since its admission
             batches = flight_batches.Batches(reader, writer, self._batch, context.is_cancelled)
             cut = functools.partial(connections.cut, context.peer())
-            flight_exchange.exchange(self._host, descriptor, headers, caller, batches, cut)
+            asked = flight_exchange.Asked(descriptor, headers, caller, again, cut)
+            flight_exchange.exchange(self._host, asked, batches)
 
     @property
     def under_way(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow.flight as fl
@@ -33,10 +36,15 @@ _NAMES = _SERVED | _MAY_COME
 
 
 class Admitted(NamedTuple):
-    """What a handler finds of its request: who calls, and the headers without the token."""
+    """What a handler finds of its request: who calls, and the headers without the token.
+
+    again: finds out anew who calls, for a request that goes on; None where nobody is asked. Raises
+           Unauthenticated.
+    """
 
     caller: Caller
     headers: Headers
+    again: Callable[[], Caller] | None = None
 
 
 class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
@@ -71,9 +79,13 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
                 with self._errors(_NAMES.get(method, method.name)):
                     raise
         self._refuse_early(method, headers, caller)
+        again = None
         if self._authentication is not None:
+            if method is fl.FlightMethod.DO_EXCHANGE:
+                ask = self._authentication.caller
+                again = functools.partial(ask, info, headers, contextlib.nullcontext())
             headers = self._authentication.masked(headers)
-        self._admitted[thread] = Admitted(caller, headers)
+        self._admitted[thread] = Admitted(caller, headers, again)
         return self._exchange(caller) if method is fl.FlightMethod.DO_EXCHANGE else None
 
     def admitted(self) -> Admitted:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -26,34 +27,50 @@ from flexhost.reading import Reading
 AHEAD = 2
 # Seconds that such a client has to send the next one, or its end, when there is an error to tell.
 _PATIENCE = 5.0
+# Seconds that a token is good for which was: an exchange may go on for hours after it was removed.
+_GOOD_FOR = 1.0
 # How often a batch is tried that has no place, since that of the one before it is free only some
 # microseconds after its answer; and the seconds in between.
 _TRIES, _PAUSE = 10, 0.005
 
 
-def exchange(
-    host: Host,
-    descriptor: fl.FlightDescriptor,
-    headers: Headers,
-    caller: Caller,
-    batches: Batches,
-    cut: Callable[[], object],
-) -> None:
-    """The whole of one. cut: see `Exchange`.
+class Asked(NamedTuple):
+    """An exchange that a client asks for.
+
+    again: see `Admitted`. cut: see `Exchange`.
+    """
+
+    descriptor: fl.FlightDescriptor
+    headers: Headers
+    caller: Caller
+    again: Callable[[], Caller] | None
+    cut: Callable[[], object]
+
+
+def exchange(host: Host, asked: Asked, batches: Batches) -> None:
+    """The whole of one.
 
     Raises UnknownFunction, Unauthorized, NotReady, and what `_answer` raises.
     """
-    name = flight_batches.path_of(descriptor)
+    name, headers = flight_batches.path_of(asked.descriptor), asked.headers
     if name is None:
         raise BadCall("the descriptor is a command, expected the name of a function")
     if name in flight_batches.BUILTINS:
         flight_batches.answer_builtin(name, batches)
         return
-    with host.exchange(name, headers, cut, caller=caller) as one:
-        _answer(host, one, batches, ahead=any(map(headers.__contains__, flight_batches.SENDS_ON)))
+    with host.exchange(name, headers, asked.cut, caller=asked.caller) as one:
+        ahead = any(map(headers.__contains__, flight_batches.SENDS_ON))
+        _answer(host, one, batches, asked.again, ahead=ahead)
 
 
-def _answer(host: Host, exchange: Exchange, batches: Batches, *, ahead: bool) -> None:
+def _answer(
+    host: Host,
+    exchange: Exchange,
+    batches: Batches,
+    again: Callable[[], Caller] | None,
+    *,
+    ahead: bool,
+) -> None:
     """Call the function with each batch and answer it, until the client ends the exchange.
 
     A scalar has one batch with as many rows for each. A table function has any number but none: a
@@ -63,9 +80,10 @@ def _answer(host: Host, exchange: Exchange, batches: Batches, *, ahead: bool) ->
            call runs. Of another nobody reads as long as there may be an error to tell: who waits
            for the answer to the batch that failed sends nothing that would end the read.
 
-    Raises BadCall, Busy, Cancelled, ShuttingDown, and the errors of calls.
+    Raises BadCall, Busy, Cancelled, ShuttingDown, Unauthenticated, Unauthorized, and the errors of
+    calls.
     """
-    answers = _Answers(host, exchange, batches)
+    answers = _Answers(host, exchange, batches, again)
     exchange.check(batches.begin(exchange.function.schema))
     if ahead:
         _Ahead(answers).run()
@@ -79,16 +97,30 @@ def _answer(host: Host, exchange: Exchange, batches: Batches, *, ahead: bool) ->
 class _Answers:
     """host:    runs the calls.
     batches: what the client of the exchange sends and takes.
+    again:   see `Asked`.
     """
 
-    def __init__(self, host: Host, exchange: Exchange, batches: Batches) -> None:
+    def __init__(
+        self,
+        host: Host,
+        exchange: Exchange,
+        batches: Batches,
+        again: Callable[[], Caller] | None,
+    ) -> None:
         self._host = host
+        self._again = again
+        self._asked_at = time.monotonic()
         self.exchange = exchange
         self.batches = batches
 
     def call(self, batch: pa.RecordBatch) -> Call | None:
-        """None for a batch without rows. Raises BadCall, Busy, ShuttingDown."""
+        """None for a batch without rows. Raises BadCall, Busy, ShuttingDown, and Unauthenticated or
+        Unauthorized when its caller is not any more who it was."""
         exchange = self.exchange
+        if self._again is not None and time.monotonic() >= self._asked_at + _GOOD_FOR:
+            caller = self._again()
+            self._host.functions.get(exchange.function.name, caller)
+            exchange.caller, self._asked_at = caller, time.monotonic()
         call = self._submitted(batch) if batch.num_rows else None
         exchange.rows += batch.num_rows
         exchange.batches += 1
