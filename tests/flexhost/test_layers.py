@@ -111,7 +111,12 @@ LAYERS = [
     ["sources"],
     ["frontends.flight_wire", "frontends.http", "frontends.connections"],
     ["frontends.address", "frontends.flight_streams", "frontends.tls"],
-    ["frontends.flight_admission", "frontends.flight_batches", "frontends.endpoints"],
+    [
+        "frontends.flight_admission",
+        "frontends.flight_batches",
+        "frontends.flight_telling",
+        "frontends.endpoints",
+    ],
     ["frontends.flight_exchange"],
     ["frontends.flight"],
     ["frontends.invoke_handlers"],

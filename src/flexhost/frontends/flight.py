@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.address import advertised, try_to_bind, uri
 from flexhost.frontends.flight_admission import NAME, Admission, Admitted
 from flexhost.frontends.flight_streams import Slots, stream
+from flexhost.frontends.flight_telling import Telling
 from flexhost.function import Headers
 from flexhost.host import Host
 from flexhost.spans import UNTRACED, Tracer
@@ -253,42 +253,6 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         rows, size = (-1, -1) if isinstance(data, Stream) else (data.rows, data.size)
         endpoint = endpoints.endpoint(call.id, self.location, self._host.expires_at(call))
         return fl.FlightInfo(data.schema, descriptor, [endpoint], rows, size)
-
-
-class Telling:
-    """Inside it, an error of the host is raised as an error of the wire; see `errors`.
-
-    tell: the error of the wire for one of the host, the request, its caller, and whether it is in a
-          stream.
-    """
-
-    __slots__ = ("_of", "_tell")
-
-    def __init__(
-        self,
-        tell: Callable[[HostError, str, str, bool], fl.FlightError],
-        request: str,
-        caller: str,
-        in_stream: bool,
-    ) -> None:
-        self._tell = tell
-        self._of = request, caller, in_stream
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if error is None or isinstance(error, (fl.FlightError, StopIteration, GeneratorExit)):
-            return
-        told = error if isinstance(error, HostError) else _internal(error)
-        # an error may be kept with its call, and its frames would keep this request
-        told.__traceback__ = told.__context__ = None
-        # no name for what is raised: it would be in a frame that it keeps itself
-        raise self._tell(told, *self._of) from None
-
-
-def _internal(error: BaseException) -> HostError:
-    trace = "".join(traceback.format_exception(error, limit=100))
-    return Internal("the host failed in a way it should not", trace=trace)
 
 
 def _try_to_bind(listen: tuple[str, int]) -> None:
