@@ -3,6 +3,7 @@ levels and handlers; structlog loggers of authors come out the same way."""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import io
@@ -17,14 +18,14 @@ from collections.abc import Callable, MutableMapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeGuard
 
 import msgspec
 import structlog
 
 from flexhost.call import running
 from flexhost.errors import SettingsError, name_of, text_of
-from flexhost.masks import masked
+from flexhost.masks import masked, masked_text
 
 # Attributes that every record has: the rest was given by whoever logged.
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
@@ -32,9 +33,27 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "field
 
 class Line(logging.LogRecord):
     """A record of the host itself: settled, nobody else has it. All that was logged with it is in
-    `fields`, plain values, none of them under `timestamp`, `level` or `logger`."""
+    `fields`, plain values, none of them under `timestamp`, `level` or `logger`, none a secret by
+    its name.
+
+    There is one for each call, so it is made without asking what thread and process this is.
+    """
 
     fields: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, logger: logging.Logger, level: int, text: str, at: float, fields: dict[str, Any]
+    ) -> Line:
+        """at: seconds since the epoch."""
+        line = cls.__new__(cls)
+        own = {"name": logger.name, "levelno": level, "levelname": logging.getLevelName(level)}
+        own |= {"msg": text, "created": at, "msecs": at % 1 * 1e3, "fields": fields}
+        vars(line).update(_ANY_LINE, **own)
+        return line
+
+
+_ANY_LINE = vars(logging.LogRecord("", logging.INFO, "", 0, "", (), None))
 
 
 class JsonLines(logging.Formatter):
@@ -61,6 +80,10 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             self.event_key: record.getMessage(),
         }
+        if isinstance(record, Line):
+            for key, value in record.fields.items():
+                fields[key] = masked_text(value) if type(value) is str else value
+            return fields
         own = frozenset(fields)
         given: dict[str, Any] = {}
         call = running.get()
@@ -70,8 +93,7 @@ class JsonLines(logging.Formatter):
                 given["caller"] = call.caller.name
         if JsonLines.trace_fields is not None:
             given |= JsonLines.trace_fields()
-        if not isinstance(record, Line):
-            given |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        given |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         given |= getattr(record, "fields", {})
         # `level` is what alerts look for, whatever somebody else means by it
         fields |= {f"{key}_" if key in own else key: value for key, value in given.items()}
@@ -144,8 +166,11 @@ def configure_structlog(*, cache: bool = True) -> None:
     )
 
 
-# `Writer.later`
-Later: TypeAlias = Callable[[Callable[[], None], int], bool]
+class Later(Protocol):
+    """Of `Writer`."""
+
+    def later(self, write: Callable[[], None], size: int) -> bool: ...
+    def text_later(self, sink: Callable[[str], None], text: str) -> bool: ...
 
 
 def write_later(later: Later) -> None:
@@ -164,11 +189,19 @@ class _Later(logging.Handler):
         super().__init__()
         self._handlers = handlers
         self._later = later
+        self._sinks: dict[logging.Handler, _Sink] = {}
+        for handler in handlers:
+            if _is_plain(handler):
+                self._sinks[handler] = _Sink(handler)
 
     def handle(self, record: logging.LogRecord) -> bool:
         wanted = [handler for handler in self._handlers if record.levelno >= handler.level]
         if not wanted:
             return False
+        if isinstance(record, Line) and self._sinks.keys() >= set(wanted):
+            for handler in wanted:
+                self._write_text(self._sinks[handler], record)
+            return True
         context = contextvars.copy_context()
         try:
             line = record if isinstance(record, Line) else settled(record)
@@ -177,9 +210,34 @@ class _Later(logging.Handler):
             self.handleError(record)
             return False
         write = functools.partial(context.run, _write, line, wanted)
-        if not self._later(write, size):
+        if not self._later.later(write, size):
             write()
         return True
+
+    def _write_text(self, sink: _Sink, line: Line) -> None:
+        """As a text that others are written together with."""
+        text = sink.handler.format(line) + sink.handler.terminator
+        if not self._later.text_later(sink, text):
+            sink(text)
+
+
+class _Sink:
+    """Writes texts as its handler would."""
+
+    def __init__(self, handler: logging.StreamHandler[Any]) -> None:
+        self.handler = handler
+
+    def __call__(self, text: str) -> None:
+        with self.handler.lock or contextlib.nullcontext():
+            self.handler.stream.write(text)
+            self.handler.flush()
+
+
+def _is_plain(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
+    """Whether it only formats and writes: none of an author's own, and none that opens files."""
+    if type(handler) not in (logging.StreamHandler, logging.FileHandler) or handler.filters:
+        return False
+    return getattr(handler, "stream", None) is not None
 
 
 def _write(record: logging.LogRecord, handlers: list[logging.Handler]) -> None:

@@ -52,7 +52,7 @@ def masked(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
     if isinstance(value, int | float):
         return value
     if isinstance(value, str):
-        return _text(value)
+        return masked_text(value)
     if isinstance(value, dict | list | tuple) and depth == 0:
         return "..."
     if isinstance(value, dict):
@@ -77,7 +77,7 @@ _known = functools.lru_cache(1024)(_looks_like_one)
 _SHORT = 64
 
 
-def _text(text: str) -> str:
+def masked_text(text: str) -> str:
     if "earer" in text or "EARER" in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
     if "=" in text:

@@ -22,7 +22,7 @@ from flexhost.errors import (
 )
 from flexhost.events import CallEnded, Event, ExchangeEnded, ReadEnded, Refused, WorkerAbandoned
 from flexhost.logs import Line
-from flexhost.writer import MOST, Writer, wait_for_quiet
+from flexhost.writer import MOST, Sink, Writer
 
 if TYPE_CHECKING:
     from flexhost.exchanges import Exchange
@@ -40,15 +40,19 @@ _FAILED_LINES, _FAILED_SECONDS = 10, 60.0
 # What ends a stream that its function did not end.
 _STOPS = (Cancelled, TimedOut, ShuttingDown)
 
+# Seconds that refusals are left together.
+_BATCH = 0.05
 # An event, a line of the host itself, or the end.
 _Item: TypeAlias = Event | str | None
 
 
 class Telemetry:
-    """The host's one listener: events are counted by a thread of their own, in the order they came,
-    so that no call waits for it. Never raises: a broken log must not cost a call.
+    """The host's one listener. Never raises: a broken log must not cost a call.
 
-    Lines are written by yet another one, see `later`: metrics must go on while a log is stuck.
+    Calls are counted, and their lines made, where they end: another thread would compete with
+    requests for the interpreter. But refusals, which may come by thousands when each microsecond
+    in a request costs many, are left to a thread. Lines are written by another one, see `later`:
+    nobody waits for a log that is stuck.
     """
 
     def __init__(
@@ -67,8 +71,9 @@ class Telemetry:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        # of the others there are no more than threads at work
-        if isinstance(event, Refused) and self._events.qsize() > MOST:
+        if not isinstance(event, Refused):
+            self._tell(self._clock(), event)
+        elif self._events.qsize() > MOST:
             self._writer.left_out += 1
         elif self.metrics is None and self.tracing is None and _is_of_no_line(event):
             pass
@@ -82,6 +87,10 @@ class Telemetry:
     def later(self, write: Callable[[], object], size: int = 0) -> bool:
         """See `Writer`."""
         return self._writer.later(write, size)
+
+    def text_later(self, sink: Sink, text: str) -> bool:
+        """See `Writer`."""
+        return self._writer.text_later(sink, text)
 
     def close(self, seconds: float) -> None:
         """Tell and write what came until now, each for at most so long."""
@@ -97,7 +106,7 @@ class Telemetry:
     def _tell_all(self) -> None:
         while True:
             at, event = self._events.get()
-            wait_for_quiet(self._events, self._closing)
+            self._closing.wait(_BATCH)
             while event is not None:
                 self._tell(at, event)
                 if self._events.empty():
@@ -260,9 +269,7 @@ def _logger_line(
 ) -> None:
     if logger.isEnabledFor(level):
         # straight, without the search for the caller's file and line that `log` would make
-        line = Line(logger.name, level, "", 0, text, (), None)
-        line.fields, line.created = fields, at
-        logger.handle(line)
+        logger.handle(Line.of(logger, level, text, at, fields))
 
 
 def _cut(text: str, most: int) -> str:

@@ -51,9 +51,10 @@ class Prints:
 
     def end(self, call: Call) -> None:
         """The call is over: what it began is a line."""
-        with self._lock:
-            rest = self._begun.pop(call, "")
-        self._log(call, rest)
+        if self._begun:
+            with self._lock:
+                rest = self._begun.pop(call, "")
+            self._log(call, rest)
 
     def _log(self, call: Call, line: str) -> None:
         token, of = _writing.set(True), running.set(call)

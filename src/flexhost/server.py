@@ -214,7 +214,7 @@ def _serve(
             served.serve(functions)
             runtime.open()
             stopping.loaded = True
-            logs.write_later(telemetry.later)  # until now each at once, for a start may fail
+            logs.write_later(telemetry)  # until now each at once, for a start may fail
             _logger.info(
                 "serving %s on %s:%s, advertised as %s",
                 ", ".join(function.name for function in functions) or "no function",

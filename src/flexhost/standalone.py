@@ -53,7 +53,7 @@ def serve(listen: tuple[str, int], handler: str, folder: Path | None) -> int:
         frontend = InvokeFrontend(handlers, listen, threads=_MOST)
         frontend.open(spec)
         stopping.loaded = True
-        logs.write_later(telemetry.later)
+        logs.write_later(telemetry)
         _logger.info("the %s handler listens on %s:%s", handler, listen[0], frontend.port)
         stopping.wait()
         frontend.drain()

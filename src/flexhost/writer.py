@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
-from typing import TypeVar
+from itertools import groupby
+from typing import NamedTuple, TypeAlias
 
 _logger = logging.getLogger("flexhost")
-_T = TypeVar("_T")
 
-# Lines are written once none came for _BATCH seconds, or after _LONGEST. In a burst the writer
-# would else compete for the interpreter with every request that comes: measured with 2,000 of them,
-# that costs a request more than everything else.
+# Seconds that lines are left together, to be written at once.
 _BATCH = 0.05
-_LONGEST = 1.0
 # What may wait to be written: lines, and characters of their texts. Past it lines are only counted:
 # a log that cannot be written must not take the memory of the host.
 MOST = 50_000
 MOST_TEXT = 64 << 20
-# So many are no burst any more: who waits on loses lines.
-_MANY = 5_000
+
+# Writes lines, each with its end.
+Sink: TypeAlias = Callable[[str], object]
+
+
+class _Line(NamedTuple):
+    """write: for a line that is not written together with others; else `text` goes to `sink`."""
+
+    size: int
+    write: Callable[[], object] | None = None
+    sink: Sink | None = None
+    text: str = ""
 
 
 class Writer:
@@ -30,8 +37,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.left_out = 0
-        self._lines: queue.SimpleQueue[tuple[Callable[[], object], int] | None]
-        self._lines = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
         self._text = 0  # characters that wait
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -44,56 +50,62 @@ class Writer:
 
         size: characters of what it writes.
         """
-        if self._closing.is_set() or threading.current_thread() is self._thread:
-            return False
-        with self._lock:
-            if self._lines.qsize() > MOST or self._text > MOST_TEXT:
-                self.left_out += 1
-            else:
-                self._text += size
-                self._lines.put((write, size))
-        return True
+        return self._put(_Line(size, write))
+
+    def text_later(self, sink: Sink, text: str) -> bool:
+        """The same for a line that is made already. Those of one sink are written together."""
+        return self._put(_Line(len(text), sink=sink, text=text))
 
     def close(self, seconds: float) -> None:
         """Write what came until now, for at most so long."""
         self._closing.set()
         self._lines.put(None)
         self._thread.join(seconds)
-        while not (self._thread.is_alive() or self._lines.empty()):
-            self._write(self._lines.get())  # what came together with the end
+        if not self._thread.is_alive():
+            self._write(self._waiting())  # what came together with the end
+
+    def _put(self, line: _Line) -> bool:
+        if self._closing.is_set() or threading.current_thread() is self._thread:
+            return False
+        with self._lock:
+            if self._lines.qsize() > MOST or self._text > MOST_TEXT:
+                self.left_out += 1
+            else:
+                self._text += line.size
+                self._lines.put(line)
+        return True
 
     def _write_all(self) -> None:
         while True:
-            line = self._lines.get()
-            wait_for_quiet(self._lines, self._closing)
-            while line is not None:
-                self._write(line)
-                if self._lines.empty():
-                    break
-                line = self._lines.get()
-            if line is None:
+            first = self._lines.get()
+            self._closing.wait(_BATCH)
+            lines = [first, *self._waiting()]
+            self._write(lines)
+            if None in lines:
                 return
-            del line  # and with it what it was logged in
-            if self.left_out:
+            del first, lines  # and with them what they were logged in
+            if self.left_out and self._lines.empty():
                 left_out, self.left_out = self.left_out, 0
                 _logger.error("%d lines are left out: the log is too slow", left_out)
 
-    def _write(self, line: tuple[Callable[[], object], int] | None) -> None:
-        if line is None:
-            return
-        write, size = line
+    def _waiting(self) -> list[_Line | None]:
+        return [self._lines.get() for _ in range(self._lines.qsize())]
+
+    def _write(self, lines: list[_Line | None]) -> None:
+        for sink, those in groupby(filter(None, lines), lambda line: line.sink):
+            if sink is not None:
+                together = list(those)
+                text = "".join(line.text for line in together)
+                self._do(functools.partial(sink, text), sum(line.size for line in together))
+                continue
+            for line in those:
+                assert line.write is not None
+                self._do(line.write, line.size)
+
+    def _do(self, write: Callable[[], object], size: int) -> None:
         try:
             write()
         except Exception:
             _logger.exception("a line of the log was lost")
         with self._lock:
             self._text -= size
-
-
-def wait_for_quiet(came: queue.SimpleQueue[_T], closing: threading.Event) -> None:
-    """Until nothing more comes, for a while."""
-    until = time.monotonic() + _LONGEST
-    before = -1
-    while before != came.qsize() < _MANY and time.monotonic() < until:
-        before = came.qsize()
-        closing.wait(_BATCH)

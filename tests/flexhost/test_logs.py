@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import io
 import itertools
 import json
 import logging
 import os
 import subprocess
 import sys
-import termios
 import threading
 import time
 import weakref
+from pathlib import Path
 from urllib.request import urlopen
 
 import pyarrow as pa
@@ -366,7 +367,7 @@ def logger():
     made.handlers = [Handler()]
     telemetry = Telemetry()
     before = [(one, one.handlers) for one in (logging.root, made)]
-    write_later(telemetry.later)
+    write_later(telemetry)
     yield made, telemetry, written
     telemetry.close(LONG)
     for one, handlers in before:
@@ -511,7 +512,7 @@ class Stuck(logging.Handler):
 class Unread:
     """A host whose stderr nobody reads, with what it waits to write once it was called."""
 
-    def __init__(self, folder, reading, writing):
+    def __init__(self, folder, writing):
         listen, self.metrics = free_port(), free_port()
         (folder / "my_functions.py").write_text(NUMBERS)
         config = folder / "host.toml"
@@ -527,10 +528,8 @@ class Unread:
             env=environ,
             stderr=writing,
         )
-        self._reading = reading
-        self._takes = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
         # all that a pipe takes, but for what the host says at its start
-        for _ in range(self._takes // 4096 - 1):
+        for _ in range(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) // 4096 - 1):
             os.write(writing, b"." * 4096)
         self.client = Client(listen)
         self.client.flight.wait_for_available(LONG)
@@ -542,15 +541,15 @@ class Unread:
         return urlopen(f"http://127.0.0.1:{self.metrics}/metrics").read().decode()
 
     def stuck(self):
-        """Whether the pipe takes no further line."""
-        waiting = fcntl.ioctl(self._reading, termios.FIONREAD, bytes(4))
-        return int.from_bytes(waiting, sys.byteorder) > self._takes - 400
+        """Whether a thread waits for the pipe to take what it writes."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return any("pipe_write" in (task / "wchan").read_text() for task in tasks)
 
 
 @pytest.fixture
 def unread(tmp_path):
     reading, writing = os.pipe()
-    host = Unread(tmp_path, reading, writing)
+    host = Unread(tmp_path, writing)
     yield host
     host.process.kill()
     host.process.wait()
@@ -684,3 +683,44 @@ def test_the_text_that_waits_to_be_written_has_a_bound(logger, monkeypatch, capl
     telemetry.close(LONG)
 
     assert [line["n"] for line in written] == [0, 1, 2, "after"]
+
+
+class Writes(io.StringIO):
+    """What was written, one text each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def write(self, text):
+        self.texts.append(text)
+        return len(text)
+
+
+def test_lines_of_calls_that_end_together_are_written_at_once_in_their_order(monkeypatch):
+    written, telemetry = Writes(), Telemetry()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    calls = logging.getLogger("flexhost.calls")
+    monkeypatch.setattr(calls, "handlers", [handler])
+    monkeypatch.setattr(calls, "propagate", False)
+    monkeypatch.setattr(calls, "level", logging.INFO)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    write_later(telemetry)
+    writing, go_on = threading.Event(), threading.Event()
+    telemetry.later(lambda: (writing.set(), go_on.wait(LONG)))
+    assert writing.wait(LONG)
+
+    made = [ended(pa.table({"n": [n]})) for n in range(5)]
+    for call in made[:3]:
+        telemetry(of(call))
+    calls.info("of a function")
+    for call in made[3:]:
+        telemetry(of(call))
+    go_on.set()
+    telemetry.close(LONG)
+
+    lines = [json.loads(line) for text in written.texts for line in text.splitlines() if line]
+    ids = [call.id for call in made]
+    assert [line.get("call_id") for line in lines] == [*ids[:3], None, *ids[3:]]
+    assert [text.count("call_id") for text in written.texts if "call_id" in text] == [3, 2]
