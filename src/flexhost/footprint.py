@@ -11,6 +11,9 @@ from flexhost.batches import size_of
 
 # Bytes that an array takes beside its buffers (measured: 200,000 batches of one row take 160 MB).
 ARRAY = 800
+# Bytes of a table up to which it counts as its own, be its buffers shared or not: that is less than
+# what its call takes, and to look after them would cost as much as to make the table.
+_NOT_SHARED = 2048
 
 
 class Footprint(NamedTuple):
@@ -28,6 +31,8 @@ class Footprint(NamedTuple):
 
 
 def footprint(table: pa.Table) -> Footprint:
+    if (small := _of_small(table)) is not None:
+        return small
     whole: dict[int, int] = {}
     own = sum(len(key) + len(value) for key, value in (table.schema.metadata or {}).items())
     for array in _arrays(table):
@@ -42,6 +47,21 @@ def footprint(table: pa.Table) -> Footprint:
             if size > whole.get(address, 0):
                 whole[address] = size
     return Footprint(whole, own)
+
+
+def _of_small(table: pa.Table) -> Footprint | None:
+    """Told without a look at each column, which costs as much as to make the table. None for one
+    that is not small, or may pin what is not."""
+    size, columns = table.get_total_buffer_size(), table.num_columns
+    if size > _NOT_SHARED or not columns or len(batches := table.to_batches()) != 1:
+        return None
+    for at in {0, columns - 1}:
+        last = batches[0].column(at).buffers()[-1]
+        if last is None or last.parent is not None:  # of a message or a file, and pins all of it
+            return None
+    metadata = table.schema.metadata or {}
+    own = sum(len(key) + len(value) for key, value in metadata.items())
+    return Footprint({}, own + size + ARRAY * columns)
 
 
 def _arrays(table: pa.Table) -> Iterator[pa.Array]:
