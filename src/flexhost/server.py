@@ -117,7 +117,13 @@ def _serve(
         max_abandoned=wanted.max_abandoned,
     )
     workers = wanted.process_workers or capacity.processors()
-    waits = Threads(workers, wanted.task_queue_size, emit, max_abandoned=wanted.max_abandoned)
+    waits = Threads(
+        workers,
+        wanted.task_queue_size,
+        emit,
+        max_abandoned=wanted.max_abandoned,
+        elsewhere=True,
+    )
     results = Results(
         wanted.task_result_ttl_sec,
         closers,
