@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pyarrow.flight as fl
 
-from flexhost import registry, runtime_service, settings, verification
+from flexhost import grpc_packages, registry, settings, verification
 from flexhost.aligned import aligned
 from flexhost.errors import PortTaken, SettingsError, StartError
 from flexhost.exposure import is_loopback
@@ -88,7 +88,7 @@ def _runtime(invoke: Invoke) -> Iterator[Finding]:
     if invoke.listen_host is None:
         return
     try:
-        runtime_service.check_packages()
+        grpc_packages.check("[invoke] listen_host")
     except SettingsError as error:
         yield _wrong(error)
         return

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from flexhost import grpc_packages
 from flexhost.errors import SettingsError, StartError
 
 EXTRACTION, EXECUTION = "extraction", "execution"
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     from flexhost.signals import leave
 
     try:
+        grpc_packages.check("the service")
         leave(_check(options.proto_path) if options.check_proto else _serve(options))
     except StartError as error:
         if error.trace:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flexhost import grpc_packages
 from flexhost.auth import Authentication
-from flexhost.errors import SettingsError
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
 from flexhost.host import Host
@@ -17,17 +16,6 @@ from flexhost.spans import Tracer
 if TYPE_CHECKING:
     from flexhost.frontends.invoke import InvokeFrontend
     from flexhost.frontends.listener import Listener
-
-_NEEDED = ("grpc", "grpc_reflection", "grpc_health")
-
-
-def check_packages() -> None:
-    """Raises SettingsError when what the service takes is not installed."""
-    if missing := [one for one in _NEEDED if importlib.util.find_spec(one) is None]:
-        raise SettingsError(
-            f"[invoke] listen_host needs {', '.join(missing)}: "
-            "pip install grpcio grpcio-reflection grpcio-health-checking"
-        )
 
 
 class RuntimeService:
@@ -50,7 +38,7 @@ class RuntimeService:
         listen = settings.invoke.listen_host
         if listen is None:
             return
-        check_packages()
+        grpc_packages.check("[invoke] listen_host")
         # with gRPC, which costs start-up where nobody asks for it
         from flexhost.class_names import Listed
         from flexhost.frontends.invoke import InvokeFrontend

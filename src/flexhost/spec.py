@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pyarrow as pa
 
-from flexhost import modules
+from flexhost import grpc_packages, modules
 from flexhost.describe import describe
 from flexhost.errors import BadCall, HostError, SettingsError, StartError
 from flexhost.function import SCALAR, Function
@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     verb = next((n for n, one in enumerate(given, 1) if one in _VERBS), len(given))
     options = made.parse_args(given[:verb])
     try:
+        if options.verb not in _PLAIN:
+            grpc_packages.check(options.verb)
         print(_VERBS[options.verb](Asked(options.name, given[verb:], options.at)))
     except (StartError, HostError) as error:
         print(f"flexhost.spec: {error}", file=sys.stderr)
@@ -74,7 +76,7 @@ def _function(name: str) -> Function:
 
 
 def _gen_spec(asked: Asked) -> str:
-    from flexhost import udf_spec  # takes protobuf, which not all need
+    from flexhost import udf_spec  # takes protobuf, which not all verbs need
 
     _check_alone("gen-spec", asked)
     function = _function(asked.name)
@@ -129,6 +131,10 @@ _VERBS: dict[str, Callable[[Asked], str]] = {
     "describe": _describe,
     "call": _call,
 }
+
+
+# What takes no package more.
+_PLAIN = ("encode-args", "decode-result")
 
 
 def _check_alone(verb: str, asked: Asked) -> None:

@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "flexhost"
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["row_codec"],
+    ["row_codec", "grpc_packages"],
     ["fields", "periods", "compute", "later", "record_types", "sql_names", "type_table"],
     ["context_filters", "literals", "batches", "sql_types"],
     ["context_requests", "conditions", "contract", "flink_types"],

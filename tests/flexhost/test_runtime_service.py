@@ -14,8 +14,6 @@ from authority import Authority, Files
 from runtime import connected
 from support import Client, process, until
 
-from flexhost import runtime_service
-from flexhost.errors import SettingsError
 from flexhost.udf_spec import Spec, encode
 
 UDFS = """
@@ -265,11 +263,13 @@ def test_with_mtls_the_certificate_names_the_caller(tmp_path):
         assert '"function":"add_one"' in started.line('"caller":"caller.example"').string
 
 
-def test_without_its_packages_the_host_does_not_start(monkeypatch):
-    monkeypatch.setattr(runtime_service, "_NEEDED", ("grpc", "no_such_package"))
+def test_without_its_packages_the_host_does_not_start(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['grpc'] = None\n")
+    with process(tmp_path, settings="[invoke]\nlisten_host = 'localhost'") as started:
+        status, told = started.ended()
 
-    with pytest.raises(SettingsError, match="listen_host needs no_such_package: pip install grpc"):
-        runtime_service.check_packages()
+    assert status == 2
+    assert "[invoke] listen_host needs grpc: pip install grpcio grpcio-reflection" in told
 
 
 @pytest.mark.parametrize(

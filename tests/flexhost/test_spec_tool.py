@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from runtime import port_of, standing_alone
@@ -128,6 +129,15 @@ def test_what_is_wrong_is_said_in_one_line(tool, arguments, status, message):
     assert found == status
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_bytes_of_calls_take_no_package_more(tool, monkeypatch):
+    for name in ("grpc", "google.protobuf"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    assert tool("tool_udfs.add_one", "encode-args", "1", "2") == (0, "AAAAAAAAAAABAAAAAAAAAAAC\n")
+    status, told = tool("tool_udfs.add_one", "gen-spec")
+    assert (status, "gen-spec needs grpc: pip install grpcio" in told) == (2, True)
 
 
 def test_it_asks_a_running_server_as_grpcurl_and_protoc_would(tool, tmp_path):
