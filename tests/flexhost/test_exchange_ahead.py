@@ -104,10 +104,17 @@ def quotient(a: int, b: int) -> int:
 
 
 def test_what_came_before_a_failure_is_answered():
-    with serving(quotient) as client, exchange(client, "quotient", **AHEAD) as asked:
+    all_sent = threading.Event()
+
+    def slow_quotient(a: int, b: int) -> int:
+        assert all_sent.wait(LONG)
+        return a // b
+
+    with serving(slow_quotient) as client, exchange(client, "slow_quotient", **AHEAD) as asked:
         for n in (2, 1, 0, 1, 1, 1):
             asked.send([2], [n])
         asked.writer.done_writing()
+        all_sent.set()
         assert [asked.answer(), asked.answer()] == [[1], [2]]
         with pytest.raises(fl.FlightServerError, match="row 0: ZeroDivisionError"):
             asked.answer()
