@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +22,7 @@ from flexhost.host import Host
 from flexhost.modules import PACKAGE
 from flexhost.registry import Registry
 
+_logger = logging.getLogger("flexhost.registry")
 # Seconds that a cancelled call has to end, what `on_load` opened to be closed.
 _LAST = 2.0
 
@@ -32,6 +34,7 @@ class Local:
         self._files = [*files]
         self._loaded = settings.load(self._files)
         self._host: Host | None = None
+        self._said: set[str] = set()
         self.cancelled = False
         self._ended = threading.Event()
 
@@ -80,11 +83,13 @@ class Local:
         """What to do for a function that is written and not listed."""
         written = {path.stem: path for path in Path("src", PACKAGE).glob("*.py")}
         path, module = written.get(name.lower()), f"{PACKAGE}.{name.lower()}"
-        if path is None or module in self._loaded.settings.flexfun.functions:
+        wanted = self._loaded.settings
+        if path is None or module in (*wanted.flexfun.functions, *wanted.udf.functions):
             return ""
         named = f"{PACKAGE}.config.toml"
         file = next((one for one in self._files if Path(one).name == named), "the settings")
-        return f'; {path} is not listed: add "{module}" to functions in {file}'
+        listed = f'add "{module}" to functions in {file}, a plain function to those of [udf]'
+        return f"; {path} is not listed: {listed}"
 
     def _registry(self, context: LoadContext | None = None) -> Registry:
         wanted = self._loaded.settings.flexfun
@@ -94,4 +99,11 @@ class Local:
             udfs=self._loaded.settings.udf.functions,
             fiscal_year_start_month=wanted.fiscal_year_start_month,
             executors=wanted.executors,
+            skipped=self._say,
         )
+
+    def _say(self, skipped: str) -> None:
+        """Once, of functions that are not served."""
+        if skipped not in self._said:
+            self._said.add(skipped)
+            _logger.warning(skipped)

@@ -153,7 +153,7 @@ def test_a_function_that_is_written_and_not_listed_is_told_how_to_be(shell, name
         told = shell(command, name).err.strip()
         assert told.endswith(
             '; src/flexfun/stock.py is not listed: add "flexfun.stock" to functions in '
-            "config/flexfun.config.toml"
+            "config/flexfun.config.toml, a plain function to those of [udf]"
         )
 
 

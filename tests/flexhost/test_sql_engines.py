@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from importlib import metadata
 
 import pyarrow as pa
@@ -250,3 +251,47 @@ def test_databend_creates_and_calls_the_functions_of_the_page(databend):
     assert done.returncode == 0, done.stderr
     [row] = eval(done.stdout.splitlines()[-1])
     assert [*row.values()] == [6, "HELLO!"]
+
+
+def test_databend_and_the_host_mean_the_same_by_their_types(databend):
+    found = functions("What a function may be")
+    served = ["hypotenuse", "total", "with_tax", "next_day", "doubled", "lengths", "initials"]
+
+    with serving(*(found[name] for name in served)) as host:
+        done = databend(
+            _created("hypotenuse", "DOUBLE, DOUBLE", "DOUBLE")
+            + _created("total", "ARRAY(DOUBLE NULL) NOT NULL", "DOUBLE NOT NULL")
+            + _created("with_tax", "DECIMAL(10, 2) NOT NULL", "DECIMAL(10, 2) NOT NULL")
+            + _created("next_day", "DATE NOT NULL", "DATE NOT NULL")
+            + _created("doubled", "BIGINT", "BIGINT")
+            + _created("lengths", "ARRAY(VARCHAR NOT NULL) NOT NULL", "INT")
+            + _created("initials", "VARCHAR NOT NULL", "VARCHAR NOT NULL")
+            + "SELECT hypotenuse(3, number::DOUBLE), hypotenuse(NULL, 4),"
+            " total([1.5::DOUBLE, NULL]), with_tax(10::DECIMAL(10, 2)),"
+            " next_day('2026-01-31'::DATE)::VARCHAR, doubled(number::BIGINT),"
+            " lengths(['a', 'b']), initials('Ada Lovelace') FROM numbers(5);"
+            " SELECT sum(doubled(number::BIGINT)) FROM numbers(200000)",
+            host.port,
+        )
+
+    assert done.returncode == 0, done.stderr
+    rows, [total] = [eval(line, {"Decimal": Decimal}) for line in done.stdout.splitlines()[-2:]]
+    assert [*rows[4].values()] == [
+        5.0,
+        None,
+        1.5,
+        Decimal("12.10"),
+        "2026-02-01",
+        8,
+        2,
+        "A.L.",
+    ]
+    assert [*total.values()] == [2 * sum(range(200_000))]
+
+
+def _created(name, takes, gives):
+    address = "http://127.0.0.1:17001"
+    return (
+        f"CREATE FUNCTION {name} ({takes}) RETURNS {gives} "
+        f"LANGUAGE python HANDLER = '{name}' ADDRESS = '{address}';"
+    )

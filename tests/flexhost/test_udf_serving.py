@@ -170,6 +170,7 @@ def test_call_calls_one(shell):
     ]
     given = shell("call", "add_one", "--parameters", '{"i": 1, "j": 2}', "--output", "json")
     assert json.loads(given.out) == {"result": 3}
+    assert given.err.count("my_udfs.helper: argument 'x' has no type hint") == 1
     table = shell("call", "items", "-p", "n=2", "--columns", "text", "--output", "csv")
     assert table.out.split() == ['"text"', '"0"', '"1"']
 
