@@ -248,9 +248,9 @@ def test_the_way_from_the_handler_to_the_function_has_at_most_six_hops(monkeypat
         return [frame.name for frame in stack if str(SRC) in frame.filename]
 
     class Recording(CallQueue):
-        def put(self, call):
+        def put(self, call, **more):
             hops["submitting"] = frames()
-            return super().put(call)
+            return super().put(call, **more)
 
     def call(parameters, columns, headers):
         hops["working"] = frames()
