@@ -9,7 +9,7 @@ import sys
 import pytest
 from support import ROOT
 
-from flexhost import cli
+from flexhost import cli, invoke, spec
 from flexhost.cli import parser
 
 PAGE = (ROOT / "docs" / "cli.md").read_text()
@@ -60,6 +60,14 @@ def test_the_choices_of_an_option_stand_on_the_page(name, option):
 
     for choice in action.choices:
         assert f"`{choice}`" in part(name)
+
+
+def test_what_the_modules_for_grpc_take_stands_on_the_page():
+    serving, asking = PAGE.partition("## `python -m flexhost.invoke`")[2].split("\n## ")
+    options = {option for option, one in arguments(invoke._parser()) if one.help != "==SUPPRESS=="}
+
+    assert set(re.findall(r"`(--[a-z_-]+)`", serving)) == options
+    assert set(re.findall(r"`([a-z]+-?[a-z]*)(?: [A-Z0-9.]+)?`: ", asking)) == set(spec._VERBS)
 
 
 def test_without_a_command_all_of_them_are_shown(capsys, monkeypatch):
