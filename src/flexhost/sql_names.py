@@ -9,6 +9,7 @@ import pyarrow as pa
 LONGEST = 2**31 - 1  # STRING is VARCHAR of it, BYTES is VARBINARY of it
 UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
 _DIGITS = {unit: digits for digits, unit in UNITS.items()}
+_OF_UTC = ("UTC", "+00:00")  # by the name, and as RisingWave writes it
 _INTERVAL = "INTERVAL DAY TO SECOND"
 PLAIN = {
     "BOOLEAN": pa.bool_(),
@@ -66,7 +67,7 @@ def _name(type_: pa.DataType) -> str:
         return f"DECIMAL({type_.precision}, {type_.scale})"
     if is_.is_time(type_):
         return f"TIME({_DIGITS[type_.unit]})"
-    if is_.is_timestamp(type_) and type_.tz in (None, "UTC"):
+    if is_.is_timestamp(type_) and type_.tz in (None, *_OF_UTC):
         return f"TIMESTAMP{'_LTZ' if type_.tz else ''}({_DIGITS[type_.unit]})"
     if is_.is_list(type_):
         return f"ARRAY<{_inner(type_.value_field)}>"

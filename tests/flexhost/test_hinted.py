@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -87,6 +87,21 @@ def test_columns_are_taken_by_position_and_cast_where_that_loses_nothing():
 def test_a_batch_that_is_not_what_it_takes_is_a_bad_argument(given, told):
     with pytest.raises(BadCall, match=told):
         answer(add, batch(given))
+
+
+Moment = Annotated[dt.datetime, pa.timestamp("us", "+00:00")]
+
+
+@pytest.mark.parametrize("given", ["UTC", "+00:00"])
+def test_utc_may_be_written_in_two_ways(given):
+    def day_after(at: Moment) -> Moment:
+        return at + dt.timedelta(days=1)
+
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+    table = answer(day_after, batch([pa.array([at], pa.timestamp("us", given))], ["at"]))
+
+    assert table.schema.field("result").type == pa.timestamp("us", "+00:00")
+    assert table["result"].to_pylist() == [dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)]
 
 
 def test_a_map_may_have_texts_of_another_width():

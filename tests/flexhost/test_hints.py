@@ -131,9 +131,11 @@ def test_fields_may_have_widths_and_none():
     )
 
 
-def test_aware_times_are_those_of_utc():
-    typed = of_hint(Annotated[dt.datetime, pa.timestamp("us", tz="UTC")])
+@pytest.mark.parametrize("zone", ["UTC", "+00:00"])
+def test_aware_times_are_those_of_utc(zone):
+    typed = of_hint(Annotated[dt.datetime, pa.timestamp("us", zone)])
 
+    assert typed.type == pa.timestamp("us", zone)
     assert (typed.sql, typed.root) == ("TIMESTAMP_LTZ(6) NOT NULL", "LOCALZONEDTIMESTAMP")
 
 
