@@ -161,7 +161,11 @@ def test_the_functions_of_the_page_pass_the_checks_of_the_template(tmp_path):
     folder = tmp_path / "src" / "flexfun"
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
-    for name, heading in (("page", "What a function may be"), ("served", "A function, served")):
+    for name, heading in (
+        ("a", "What a function may be"),
+        ("b", "A function, served"),
+        ("c", "Databend"),
+    ):
         (folder / f"{name}.py").write_text("\n\n".join(sources(heading)))
 
     for check in (
@@ -242,15 +246,20 @@ def databend(tmp_path):
 
 
 def test_databend_creates_and_calls_the_functions_of_the_page(databend):
-    [statements, *_] = [one.text for one in part("Databend") if one.language == "sql"]
-    found = functions("A function, served")
+    statements = [one.text for one in part("Databend") if one.language == "sql"]
+    found = {**functions("A function, served"), **functions("Databend")}
 
-    with serving(found["gcd"], found["shout"]) as host:
-        done = databend(statements, host.port)
+    with serving(found["gcd"], found["shout"], found["divisors"]) as host:
+        done = databend("".join(statements), host.port)
 
     assert done.returncode == 0, done.stderr
-    [row] = eval(done.stdout.splitlines()[-1])
-    assert [*row.values()] == [6, "HELLO!"]
+    scalars, unnested = [
+        [tuple(row.values()) for row in eval(line)]
+        for line in done.stdout.splitlines()
+        if line != "[]"
+    ]
+    assert scalars == [(6, "HELLO!")]
+    assert unnested == [(1,), (2,), (3,), (4,), (6,), (12,)]
 
 
 def test_databend_and_the_host_mean_the_same_by_their_types(databend):
