@@ -111,6 +111,15 @@ def test_the_commands_of_the_runtime_print_what_the_page_says(tmp_path, tools):
                 assert '"status": "SERVING"' in printed
 
 
+def test_the_commands_that_stand_for_others_are_targets_of_the_makefile():
+    made = re.findall(r"`make ([a-z- ]+)", PAGE.read_text())
+    makefile = (ROOT / "Makefile").read_text()
+
+    assert {"test-host", "check", "proto", "mypy"} <= {one for line in made for one in line.split()}
+    for target in {one for line in made for one in line.split()}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
 def test_the_functions_of_the_page_are_described():
     found = {name: describe(one) for name, one in functions("What a function may be").items()}
 
