@@ -65,6 +65,15 @@ class Arguments:
         context = self.context
         return context is not None and context.execution_type is ExecutionType.LABEL_ELEMENTS
 
+    @property
+    def for_call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What its `call` is given, by place and by name: the way that it takes them."""
+        more: dict[str, Any] = {"caller": self.caller} if self._function.wants_caller else {}
+        if not self._function.by_name:
+            return (self.parameters, self.columns, self.headers), more
+        more |= {"parameters": self.parameters, "columns": self.columns, "headers": self.headers}
+        return (), more
+
     def prepare(self) -> None:
         """Read the context, for a function that needs it. Raises BadCall."""
         needed = list(self.hint or ())

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost import columns
-from flexhost.contract import lossless
+from flexhost.casts import lossless
 from flexhost.errors import BadCall
 from flexhost.parameters import Parameters, default, struct_of
 from flexhost.problems import shown

@@ -176,19 +176,8 @@ class Call:
             with UNTRACED if self.spans is None else self.spans.running(self):
                 instance = instance_for(self.function, arguments, in_a_loop=in_a_loop)
                 if self._started(instance):
-                    more: dict[str, Any] = {}
-                    if self.function.wants_caller:
-                        more["caller"] = self.caller
-                    if self.function.by_name:
-                        returned = instance.call(
-                            parameters=arguments.parameters,
-                            columns=arguments.columns,
-                            headers=arguments.headers,
-                            **more,
-                        )
-                    else:
-                        given = arguments.parameters, arguments.columns, arguments.headers
-                        returned = instance.call(*given, **more)
+                    by_place, by_name = arguments.for_call
+                    returned = instance.call(*by_place, **by_name)
                     if in_a_loop:
                         returned = yield returned
                     if self.state is State.RUNNING:  # or nobody wants it any more

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from flexhost.caller import Caller
-from flexhost.contract import Stream, lossless
+from flexhost.casts import lossless
+from flexhost.contract import Stream
 from flexhost.errors import BadCall, FunctionFailed, Internal
 from flexhost.function import SCALAR, Function, Headers
 from flexhost.host import Host

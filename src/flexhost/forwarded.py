@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from flexhost import logs
+from flexhost import logs, put_off
 
 # Values of a record's attributes, plain enough for another process.
 Line = dict[str, Any]
@@ -22,7 +22,7 @@ class Forward(logging.Handler):
         self._hand_over = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = vars(logs.settled(record))
+        line = vars(put_off.settled(record))
         if logs.JsonLines.trace_fields is not None and (of := logs.JsonLines.trace_fields()):
             line["fields"] = {**of, **line.get("fields", {})}
         self._hand_over(line)

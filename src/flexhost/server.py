@@ -8,12 +8,10 @@ import functools
 import logging
 import os
 import threading
-from collections import defaultdict
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
-from flexhost import affinity, capacity, forwarded, logs, memory, prints, verification
+from flexhost import affinity, capacity, forwarded, optional, prints, put_off, verification
 from flexhost.auth import Authentication
 from flexhost.closers import Closers
 from flexhost.errors import SettingsError
@@ -31,22 +29,12 @@ from flexhost.observability import Telemetry
 from flexhost.registry import Registry
 from flexhost.resources import Resources
 from flexhost.results import Results
-from flexhost.retained import Retained
 from flexhost.runtime_service import RuntimeService
 from flexhost.served import Served
 from flexhost.settings import Loaded, Server
 from flexhost.shares import share_by
 from flexhost.signals import LAST, Signals, leave
-from flexhost.spool import Spool
 from flexhost.worker_pool import Recycling, WorkerPool
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from flexhost.frontends.http import HttpFrontend, Page
-    from flexhost.frontends.listener import Listener, Make
-    from flexhost.metrics import Metrics
-    from flexhost.tracing import Tracing
 
 _logger = logging.getLogger("flexhost")
 
@@ -67,8 +55,8 @@ def serve(loaded: Loaded, watching: Watching | None = None) -> NoReturn:
 
     A second signal ends it with status 1. Raises StartError.
     """
-    telemetry = Telemetry(_metrics(loaded.settings.server))
-    telemetry.tracing = _tracing(loaded.settings.server)
+    telemetry = Telemetry(optional.metrics(loaded.settings.server))
+    telemetry.tracing = optional.tracing(loaded.settings.server)
     stopping = Signals(loaded.settings.server.drain_sec, telemetry)
     try:
         _serve(loaded, stopping, telemetry, watching)
@@ -128,7 +116,7 @@ def _serve(
         wanted.task_result_ttl_sec,
         closers,
         emit,
-        retained=_retained(wanted, telemetry),
+        retained=optional.retained(wanted, telemetry),
         reads=wanted.max_streams,
         after_read=wanted.release_after_read_sec,
     )
@@ -138,7 +126,7 @@ def _serve(
         emit,
         max_abandoned=wanted.max_abandoned,
         room=results.retained.has_room,
-        new_loop=_event_loop,
+        new_loop=optional.event_loop,
     )
     executor = Routed({THREADS: threads, PROCESSES: waits, COROUTINES: coroutines})
     host = Host(
@@ -165,7 +153,7 @@ def _serve(
         metrics=None if metrics is None else metrics.workers,
     )
     with contextlib.closing(resources), contextlib.closing(pool), contextlib.closing(host):
-        http = _http(wanted, host, health, metrics)
+        http = optional.http(wanted, host, health, metrics)
         authentication = None
         if wanted.authentication_method == "token":
             authentication = Authentication(wanted.token_header_name or "")
@@ -184,7 +172,7 @@ def _serve(
             tracer=telemetry.tracing,
         )
         listen = wanted.listen_host, wanted.listen_port
-        frontend = _listener(make, wanted, health) if wanted.use_tls else make(listen)
+        frontend = optional.listener(make, wanted, health) if wanted.use_tls else make(listen)
         runtime = RuntimeService(
             dataclasses.replace(loaded.settings, server=wanted),
             host,
@@ -220,7 +208,7 @@ def _serve(
             served.serve(functions)
             runtime.open()
             stopping.loaded = True
-            logs.write_later(telemetry)  # until now each at once, for a start may fail
+            put_off.write_later(telemetry)  # until now each at once, for a start may fail
             _logger.info(
                 "serving %s on %s:%s, advertised as %s",
                 ", ".join(function.name for function in functions) or "no function",
@@ -249,88 +237,3 @@ def _serve(
 
 
 _UNWATCHED: AbstractContextManager[None] = contextlib.nullcontext()
-
-
-def _event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's when it is there."""
-    import asyncio
-
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def _retained(wanted: Server, telemetry: Telemetry) -> Retained:
-    """Raises StartError."""
-    budget = wanted.result_memory_bytes or memory.available() // 4
-    folder = None if wanted.result_spool_dir is None else Path(wanted.result_spool_dir)
-    limit = wanted.result_spool_bytes
-    spool = Spool(limit, folder) if limit else None
-    if spool is not None and spool.warning:
-        _logger.warning(spool.warning)
-    return Retained(budget, spool, telemetry)
-
-
-def _listener(make: Make, wanted: Server, health: Health) -> Listener:
-    from flexhost.certificates import TlsSettings  # costs 50 ms, like the next
-    from flexhost.frontends.listener import Listener
-
-    assert wanted.tls_certificate is not None  # as the settings were checked
-    assert wanted.tls_private_key is not None
-    return Listener(
-        make,
-        (wanted.listen_host, wanted.listen_port),
-        TlsSettings(wanted.tls_certificate, wanted.tls_private_key, wanted.tls_root_certificate),
-        health,
-    )
-
-
-def _metrics(wanted: Server) -> Metrics | None:
-    if wanted.metrics_host is None:
-        return None
-    from flexhost.metrics import Metrics  # costs 20 ms of start-up where nobody asks for them
-
-    return Metrics()
-
-
-def _tracing(wanted: Server) -> Tracing | None:
-    """Raises SettingsError."""
-    if not wanted.traces:
-        if wanted.otel_exporter_type != "none":
-            _logger.warning(
-                "nothing is traced: otel_exporter_type is %r, and otel_service_name is not set",
-                wanted.otel_exporter_type,
-            )
-        return None
-    from flexhost import tracing  # costs 60 ms, and is not needed otherwise
-
-    made = tracing.tracer(wanted)
-    logs.JsonLines.trace_fields = made.fields
-    return made
-
-
-def _http(
-    wanted: Server, host: Host, health: Health, metrics: Metrics | None
-) -> HttpFrontend | None:
-    if wanted.health_check_host is None and metrics is None:
-        return None
-    from flexhost.frontends import http  # likewise 20 ms
-
-    pages: defaultdict[tuple[str, int], dict[str, Page]] = defaultdict(dict)
-    if wanted.health_check_host is not None:
-        address = (wanted.health_check_host, wanted.health_check_port)
-        pages[address] |= {
-            "/live": http.health(lambda: health.live),
-            "/ready": http.health(lambda: host.ready),
-        }
-    if metrics is not None and wanted.metrics_host is not None:
-        address = (wanted.metrics_host, wanted.metrics_port)
-        pages[address]["/metrics"] = http.Page(
-            lambda: http.Answer(200, metrics.page(), metrics.content_type), slow=True
-        )
-    frontend = http.HttpFrontend(pages)
-    for bound, paths in zip(frontend.addresses, pages.values(), strict=True):
-        _logger.info("HTTP on %s:%s: %s", *bound, " ".join(paths))
-    return frontend

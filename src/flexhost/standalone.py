@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.flight as fl
 
-from flexhost import in_process, logs, overrides
+from flexhost import in_process, overrides, put_off
 from flexhost.class_names import Functions, Importable
 from flexhost.errors import FileMissing
 from flexhost.execution import Execution
@@ -53,7 +53,7 @@ def serve(listen: tuple[str, int], handler: str, folder: Path | None) -> int:
         frontend = InvokeFrontend(handlers, listen, threads=_MOST)
         frontend.open(spec)
         stopping.loaded = True
-        logs.write_later(telemetry)
+        put_off.write_later(telemetry)
         _logger.info("the %s handler listens on %s:%s", handler, listen[0], frontend.port)
         stopping.wait()
         frontend.drain()

@@ -36,9 +36,10 @@ from flexhost.errors import (
 )
 from flexhost.events import CallEnded, ReadEnded, Refused
 from flexhost.kept import Kept
-from flexhost.logs import JsonLines, write_later
+from flexhost.logs import JsonLines
 from flexhost.masks import masked
 from flexhost.observability import Telemetry
+from flexhost.put_off import write_later
 from flexhost.returned import arrow
 
 MORE = (
