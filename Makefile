@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help dev prod dev-server test test-host test-bounds reference check proto mypy format-fix fix-staged bench bench-profile bench-full bench-results bench-parameters fuzz load soak docker clean
+.PHONY: help dev prod dev-server test test-host test-bounds reference check proto mypy format-fix fix-staged bench bench-profile bench-full bench-results bench-parameters bench-exchange udf-servers fuzz load soak docker clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,8 @@ test-bounds: ## run all tests with the oldest and with the newest packages the r
 	bash tests/bounds.sh $(PYTHON)
 
 reference: .venv-reference/made ## make .venv-reference, the reference that tests compare with
+
+udf-servers: .venv-arrow-udf/made .venv-databend-udf/made ## make .venv-arrow-udf and .venv-databend-udf
 
 check: .venv/dev .venv-reference/made ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check
@@ -67,6 +69,9 @@ bench-results: .venv/dev ## results past the budget, many small ones, equal call
 bench-parameters: .venv/dev ## what typed parameters and the contract cost a call; ten seconds
 	$(BIN)/python bench/authoring.py
 
+bench-exchange: .venv/dev udf-servers ## DoExchange of the host, bare pyarrow, arrow-udf, databend-udf; minutes
+	$(BIN)/python bench/exchange.py $(BENCH)
+
 fuzz: .venv/dev ## 100,000 random and mutated requests; some minutes
 	FUZZ_REQUESTS=100000 $(BIN)/python -m pytest -q tests/flexhost/test_fuzz.py
 
@@ -81,7 +86,7 @@ docker: ## build the image
 	docker build -t flexfun-host .
 
 clean: ## remove what was made here, .secrets aside
-	rm -rf .venv .venv-reference .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv .venv-reference .venv-arrow-udf .venv-databend-udf .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/dev: requirements.txt requirements-dev.txt pyproject.toml
@@ -95,6 +100,11 @@ clean: ## remove what was made here, .secrets aside
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-reference.txt -r requirements.txt
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'gooddata-flexfun==1.30.*'
+	touch $@
+
+.venv-%-udf/made: bench/requirements-%-udf.txt
+	$(PYTHON) -m venv .venv-$*-udf
+	.venv-$*-udf/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r $< pyarrow
 	touch $@
 
 .secrets:

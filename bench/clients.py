@@ -50,10 +50,12 @@ class Outcome:
 
 
 class Clients:
-    def __init__(self, most: int) -> None:
+    """script: takes jobs as client.py does."""
+
+    def __init__(self, most: int, script: str = "client.py") -> None:
         self._processes = [
             subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("client.py")],
+                [sys.executable, Path(__file__).with_name(script)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -109,8 +111,8 @@ class Clients:
 
 
 @contextmanager
-def clients(most: int) -> Iterator[Clients]:
-    made = Clients(most)
+def clients(most: int, script: str = "client.py") -> Iterator[Clients]:
+    made = Clients(most, script)
     try:
         yield made
     finally:

@@ -61,7 +61,7 @@ def main() -> None:
             measured = _Measured(setup, names, Path(folder), asking, options.size)
             measured.run(list(workloads), rounds, at_most=bool(options.rounds))
             found.update(measured.found)
-    told = report.Report(found, chosen, names, time.monotonic() - began)
+    told = report.Report(found, chosen, time.monotonic() - began)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "comparison.md").write_text(told.markdown())
     (options.out / "comparison.json").write_text(json.dumps(told.values(), indent=1) + "\n")

@@ -6,10 +6,16 @@ from html import escape
 from typing import NamedTuple
 
 from report import Report
-from servers import BARE, OURS, THEIRS
+from servers import ARROW_UDF, BARE, DATABEND_UDF, OURS, THEIRS
 from workloads import Workload
 
-_COLOURS = {BARE: "#9aa5b1", THEIRS: "#d9822b", OURS: "#137cbd"}
+_COLOURS = {
+    BARE: "#9aa5b1",
+    THEIRS: "#d9822b",
+    OURS: "#137cbd",
+    ARROW_UDF: "#d9822b",
+    DATABEND_UDF: "#8f5db7",
+}
 _NAMES = {BARE: "bare pyarrow", THEIRS: "gooddata-flexconnect", OURS: "this host"}
 _WIDTH, _BAR, _GAP, _LEFT, _TOP = 720, 16, 22, 230, 64
 
@@ -53,6 +59,16 @@ _PICTURES = {
             Bars("idle memory", "start", "idle_mib"),
         ],
     ),
+    "exchange": (
+        "Rows per second over DoExchange, bare pyarrow being 1 (longer is better)",
+        [
+            Bars("gcd, 8,192 rows a batch", "gcd-8192", "rows"),
+            Bars("gcd, each batch waits", "gcd-8192-waiting", "rows"),
+            Bars("gcd, 256 rows an exchange", "gcd-256-apart", "rows"),
+            Bars("a table of 100 rows for each", "series-100", "rows"),
+            Bars("whole columns as lists", "lists-8192", "rows"),
+        ],
+    ),
 }
 
 
@@ -68,21 +84,21 @@ def all_of(report: Report) -> dict[str, str]:
 
 def _draw(report: Report, title: str, groups: list[tuple[Bars, Workload]]) -> str:
     values = [
-        [(s, report.ratio(workload, s, BARE, one.key)) for s in report.servers]
+        [(s, report.ratio(workload, s, BARE, one.key)) for s in report.servers(workload)]
         for one, workload in groups
     ]
     most = max(value for group in values for _, value in group)
-    height = _TOP + len(groups) * (len(report.servers) * _BAR + _GAP)
+    height = _TOP + sum(len(group) * _BAR + _GAP for group in values)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
         f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(16, 24, title, size=15),
     ]
-    for i, server in enumerate(report.servers):
+    for i, server in enumerate(dict.fromkeys(server for group in values for server, _ in group)):
         x = 16 + i * 170
         parts.append(f'<rect x="{x}" y="36" width="12" height="12" fill="{_COLOURS[server]}"/>')
-        parts.append(_text(x + 18, 46, _NAMES[server]))
+        parts.append(_text(x + 18, 46, _NAMES.get(server, server)))
     y = _TOP
     for (one, _), group in zip(groups, values, strict=True):
         parts.append(_text(16, y + len(group) * _BAR / 2 + 4, one.title))

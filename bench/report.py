@@ -7,9 +7,10 @@ import os
 import platform
 import statistics
 import subprocess
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flexhost.version import VERSION
 from measuring import ratios
@@ -20,16 +21,34 @@ from workloads import Measure, Target, Workload
 Found = dict[str, dict[str, list[dict[str, float]]]]
 
 
+class Layout(NamedTuple):
+    """columns: servers. pairs: of servers, whose ratios are told. versions: of what they run."""
+
+    title: str
+    head: str
+    columns: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    versions: Callable[[], dict[str, str]]
+
+
 class Report:
     """seconds: that it took to find this."""
 
     def __init__(
-        self, found: Found, workloads: list[Workload], servers: list[str], seconds: float
+        self,
+        found: Found,
+        workloads: list[Workload],
+        seconds: float,
+        layout: Layout | None = None,
     ) -> None:
         self._found = found
+        self._layout = layout or _COMPARED
         self.workloads = workloads
-        self.servers = servers
-        self._machine = machine() | {"benchmark seconds": round(seconds)}
+        self._machine = machine(self._layout.versions) | {"benchmark seconds": round(seconds)}
+
+    def servers(self, workload: Workload) -> list[str]:
+        """Those that it was measured with."""
+        return [one for one in self._layout.columns if one in self._found[workload.name]]
 
     def median(self, workload: Workload, server: str, key: str) -> float:
         return statistics.median(self._rounds(workload, server, key))
@@ -42,14 +61,14 @@ class Report:
         """None when what it is compared with was not measured."""
         if not target.against:
             return self.median(workload, OURS, target.key)
-        if target.against not in self.servers:
+        if target.against not in self.servers(workload):
             return None
         return self.ratio(workload, OURS, target.against, target.key)
 
     def summary(self) -> str:
         """The table of targets."""
-        shown = ["| workload | figure | bare | reference | ours | reached | target | met |"]
-        shown.append("| --- " * 8 + "|")
+        heads = ["workload", "figure", *self._layout.columns, "reached", "target", "met"]
+        shown = [_row(heads), "| --- " * len(heads) + "|"]
         for workload in self.workloads:
             for target in workload.targets:
                 measure = next(one for one in workload.measures if one.key == target.key)
@@ -58,7 +77,7 @@ class Report:
         return "\n".join(shown)
 
     def markdown(self) -> str:
-        parts = ["# The host, bare pyarrow and the reference", _HEAD]
+        parts = [f"# {self._layout.title}", self._layout.head]
         parts.append("\n".join(f"- {key}: {value}" for key, value in self._machine.items()))
         parts += ["## Targets", self.summary()]
         parts += [self._table(workload) for workload in self.workloads]
@@ -80,13 +99,13 @@ class Report:
         }
 
     def _table(self, workload: Workload) -> str:
-        pairs = [(THEIRS, BARE), (OURS, BARE), (OURS, THEIRS)]
-        heads = ["", BARE, THEIRS, OURS, *(f"{one} / {other}" for one, other in pairs)]
+        pairs, there = self._layout.pairs, self.servers(workload)
+        heads = ["", *self._layout.columns, *(f"{one} / {other}" for one, other in pairs)]
         rows = [_row(heads), "| --- " * len(heads) + "|"]
         for measure in workload.measures:
             found = [
                 f"{self.ratio(workload, one, other, measure.key):.2f}"
-                if {one, other} <= set(self.servers)
+                if {one, other} <= set(there)
                 else "-"
                 for one, other in pairs
             ]
@@ -100,9 +119,9 @@ class Report:
     def _medians(self, workload: Workload, measure: Measure) -> list[str]:
         return [
             f"{self.median(workload, server, measure.key):.{measure.digits}f}"
-            if server in self.servers
+            if server in self.servers(workload)
             else "-"
-            for server in (BARE, THEIRS, OURS)
+            for server in self._layout.columns
         ]
 
     def _judged(self, workload: Workload, target: Target) -> list[str]:
@@ -122,14 +141,14 @@ carries the servers and the clients: where both together use all of its cores, a
 less leaves more to the clients."""
 
 
-def machine() -> dict[str, Any]:
+def machine(versions: Callable[[], dict[str, str]]) -> dict[str, Any]:
     return {
         "when": datetime.now(timezone.utc).isoformat(timespec="minutes"),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.0f} GB",
         "system": f"{platform.system()} {platform.release()}",
-        **_versions(),
+        **versions(),
         "flexhost": f"{VERSION} ({_revision()})",
         "load before": f"{os.getloadavg()[2]:.1f} (fifteen minutes)",
     }
@@ -148,15 +167,29 @@ def _revision() -> str:
 
 def _versions() -> dict[str, str]:
     """Of what the servers run with."""
+    names = ("pyarrow", "gooddata-flexconnect", "gooddata-flight-server")
+    return installed(PYTHON, *names)
+
+
+def installed(executable: str, *packages: str) -> dict[str, str]:
+    """The versions of an environment: of Python, and of packages."""
     code = (
         "import json, platform, importlib.metadata as m;"
         "got = {d.name: d.version for d in m.distributions()};"
         "print(json.dumps([platform.python_version(), got]))"
     )
-    told = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
-    python, packages = json.loads(told.stdout)
-    names = ("pyarrow", "gooddata-flexconnect", "gooddata-flight-server")
-    return {"Python": python} | {name: packages.get(name, "not installed") for name in names}
+    told = subprocess.run([executable, "-c", code], capture_output=True, text=True, check=True)
+    python, there = json.loads(told.stdout)
+    return {"Python": python} | {name: there.get(name, "not installed") for name in packages}
+
+
+_COMPARED = Layout(
+    "The host, bare pyarrow and the reference",
+    _HEAD,
+    (BARE, THEIRS, OURS),
+    ((THEIRS, BARE), (OURS, BARE), (OURS, THEIRS)),
+    _versions,
+)
 
 
 def _row(cells: list[str]) -> str:

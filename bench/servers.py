@@ -1,4 +1,4 @@
-"""The three servers that are compared, each in a process of its own on this machine."""
+"""The servers that are compared, each in a process of its own on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,12 @@ from measuring import runs
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / ".venv-reference" / "bin" / "python"
-# One environment for all three: what else is installed costs too (pyarrow imports pandas).
+# One environment for these three: what else is installed costs too (pyarrow imports pandas).
 PYTHON = str(REFERENCE) if REFERENCE.exists() else sys.executable
 BARE, THEIRS, OURS = "bare", "reference", "ours"
+# They hold pyarrow within a narrower range, so each has an environment of its own.
+ARROW_UDF, DATABEND_UDF = "arrow-udf", "databend-udf"
+PYTHONS = {name: ROOT / f".venv-{name}" / "bin" / "python" for name in (ARROW_UDF, DATABEND_UDF)}
 TOKEN = "measured"
 _PATIENCE = 60.0  # seconds that a server has to start
 
@@ -31,6 +34,7 @@ class Setup:
     of JSON for each call; the others have what they come with. All write their log to a file.
 
     modules:  of functions, below `measured`.
+    plain:    the modules are of plain functions, for DoExchange.
     threads:  that run functions; 0 for what each server takes by itself.
     settings: lines of ours, in its section [server].
     blocked:  calls of ours that are under way meanwhile.
@@ -45,6 +49,7 @@ class Setup:
     left_out: tuple[str, ...] = ()
     quiet: str = ""
     tls: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,16 +100,25 @@ def running(name: str, setup: Setup, folder: Path) -> Iterator[Server]:
 
 def first_call(server: Server, command: bytes, log: Path) -> float:
     """Seconds from the start of a server until it has served a call."""
+    descriptor = fl.FlightDescriptor.for_command(command)
+
+    def call(client: fl.FlightClient) -> None:
+        info = client.get_flight_info(descriptor, OPTIONS)
+        client.do_get(info.endpoints[0].ticket, OPTIONS).read_all()
+
+    return first_answer(server, call, log)
+
+
+def first_answer(server: Server, ask: Callable[[fl.FlightClient], object], log: Path) -> float:
+    """Seconds from the start of a server until it has been asked."""
     until = server.started + _PATIENCE
     while not _listens(server.port):
         _check(server, log, until)
         time.sleep(0.001)
-    descriptor = fl.FlightDescriptor.for_command(command)
     with server.connect() as client:
         while True:
             try:
-                info = client.get_flight_info(descriptor, OPTIONS)
-                client.do_get(info.endpoints[0].ticket, OPTIONS).read_all()
+                ask(client)
                 return time.monotonic() - server.started
             except fl.FlightUnavailableError:
                 _check(server, log, until)
@@ -147,6 +161,8 @@ def _listed(values: list[str]) -> str:
 
 
 def _bare(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]]:
+    if setup.plain:
+        return _udf_server(PYTHON, BARE, port)
     tls = ["--tls", "../certificate.pem", "../key.pem"] if setup.tls else []
     pool = ["--pool", str(setup.threads)] if setup.threads else []
     script = str(ROOT / "bench" / "bare_server.py")
@@ -190,7 +206,10 @@ def _ours(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]
         lines += [f'{key} = "@{own.parent / file}"' for key, file in files.items()]
     if "token" not in setup.left_out:
         lines += ["[enumerated_tokens]", f'tokens = ["{TOKEN}"]']
-    lines += ["[flexfun]", f"functions = {_listed(_modules(setup))}"]
+    if setup.plain:
+        lines += ["[udf]", f"functions = {_listed(_modules(setup))}", "[flexfun]"]
+    else:
+        lines += ["[flexfun]", f"functions = {_listed(_modules(setup))}"]
     lines += ["call_deadline_ms = 3_600_000"]
     (own / "host.toml").write_text("\n".join(lines))
     command = [PYTHON, "-m", "flexhost", "start", "--config", "host.toml"]
@@ -200,4 +219,22 @@ def _ours(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]
     return command, {}
 
 
-_COMMANDS = {BARE: _bare, THEIRS: _reference, OURS: _ours}
+def _udf_server(python: str, name: str, port: int) -> tuple[list[str], dict[str, str]]:
+    return [python, str(ROOT / "bench" / "udf_servers.py"), name, str(port)], {}
+
+
+def _arrow_udf(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]]:
+    return _udf_server(str(PYTHONS[ARROW_UDF]), ARROW_UDF, port)
+
+
+def _databend_udf(setup: Setup, port: int, own: Path) -> tuple[list[str], dict[str, str]]:
+    return _udf_server(str(PYTHONS[DATABEND_UDF]), DATABEND_UDF, port)
+
+
+_COMMANDS = {
+    BARE: _bare,
+    THEIRS: _reference,
+    OURS: _ours,
+    ARROW_UDF: _arrow_udf,
+    DATABEND_UDF: _databend_udf,
+}
