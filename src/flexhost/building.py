@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import operator
+from array import array as packed
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -50,12 +51,17 @@ def place(ends: Sequence[int], index: int) -> int:
 
 
 def _scalars(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
-    wide = pa.int64() if kind is int else type_
+    told = _TOLD_BY_ARROW.get(kind)
     try:
-        if wide in _TOLD_BY_ARROW:
+        if kind is int and len(values) <= _FEW and set(map(type, values)) == {int}:
+            built = pa.Array.from_buffers(
+                told, len(values), [None, pa.py_buffer(packed("q", values))]
+            )
+            return built if told == type_ else built.cast(type_)
+        if told is not None and (kind is int or told == type_):
             built = pa.array(values)
-            if built.type == wide:
-                return built if wide == type_ else built.cast(type_)
+            if built.type == told:
+                return built if told == type_ else built.cast(type_)
         elif set(map(type, values)) <= {kind, type(None)}:
             return _exactly(values, type_, kind)
     except _FAULTS:
@@ -79,7 +85,9 @@ def _scalars(values: list[Any], type_: pa.DataType, kind: Any) -> pa.Array:
 
 # The type that Arrow finds for values is this one only when all of them are of it. (A flag among
 # floats is 1.0 or 0.0, and an int is a float if it can be, as type checkers have it.)
-_TOLD_BY_ARROW = frozenset([pa.bool_(), pa.int64(), pa.float64(), pa.utf8()])
+_TOLD_BY_ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.utf8()}
+# Up to so many integers it takes Arrow longer to find out what they are than it takes Python.
+_FEW = 1024
 
 
 def _fits(value: Any, type_: pa.DataType, kind: Any) -> bool:

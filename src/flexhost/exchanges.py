@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -25,8 +26,6 @@ class Exchange:
     function: over batches.
     cut:      breaks the connection to its caller.
 
-    nothing:  an answer without rows.
-
     batches, rows: that came.
     answered, answered_rows: batches that were answered, and with how many rows.
     given_at: when its caller got what it still takes.
@@ -40,9 +39,13 @@ class Exchange:
         self.headers = headers
         self.caller = caller
         self.cut = cut
-        self.nothing = pa.RecordBatch.from_pylist([], function.schema)
         self.batches = self.rows = self.answered = self.answered_rows = 0
         self.given_at: float | None = None
+
+    @cached_property
+    def nothing(self) -> pa.RecordBatch:
+        """An answer without rows. Few exchanges have one, and it takes long to make."""
+        return pa.RecordBatch.from_pylist([], self.function.schema)
 
     @property
     def busy(self) -> bool:
@@ -56,8 +59,11 @@ class Exchange:
 
     def check(self, schema: pa.Schema) -> None:
         """Whether batches with this schema can be taken at all. Raises BadCall."""
-        if self.function.parameters is not None:
-            self.function.parameters.read(pa.RecordBatch.from_pylist([], schema))
+        of = self.function
+        if of.arguments is not None and schema.types == of.arguments.types:
+            return  # as those of most
+        if of.parameters is not None:
+            of.parameters.read(pa.RecordBatch.from_pylist([], schema))
 
 
 class Exchanges:

@@ -49,6 +49,7 @@ def narrowing(function: Function, arguments: Arguments) -> Narrowing | None:
     """None when rows leave as they are."""
     if function.elsewhere is not None:
         return None  # done there, where it is known what the function has taken
-    if arguments.elements is not None or (function.applies_filters and arguments.filters.columns):
+    elements = arguments.elements if function.narrows_elements else None
+    if elements is not None or (function.applies_filters and arguments.filters.columns):
         return Narrowing(function, arguments)
     return None

@@ -131,9 +131,13 @@ def inner_fields(type_: pa.DataType) -> list[pa.Field]:
 
 def python_class(type_: pa.DataType) -> Any:
     """The Python class of its values."""
-    return next((kind for is_kind, kind in _KINDS if is_kind(type_)), None)
+    number = type_.id  # which says all that is asked here
+    if number not in _found:
+        _found[number] = next((kind for is_kind, kind in _KINDS if is_kind(type_)), None)
+    return _found[number]
 
 
+_found: dict[int, Any] = {}
 _KINDS: list[tuple[Callable[[pa.DataType], bool], Any]] = [
     (pa.types.is_boolean, bool),
     (pa.types.is_signed_integer, int),

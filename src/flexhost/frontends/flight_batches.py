@@ -96,7 +96,7 @@ class Batches:
     def begin(self, answers: pa.Schema) -> pa.Schema:
         """Tell the schema of the answers; that of the batches. Raises BadCall and Cancelled."""
         try:
-            self._writer.begin(answers)
+            self._writer.begin(answers, options=_OPTIONS)
         except fl.FlightInternalError:
             raise Cancelled(_GONE) from None
         try:
@@ -132,6 +132,8 @@ class Batches:
 
 
 _GONE = "the caller has gone"
+# Those that pyarrow would make of variables, anew for each exchange.
+_OPTIONS = pa.ipc.IpcWriteOptions()
 
 
 def _unreadable(error: Exception) -> BadCall:
