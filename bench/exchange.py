@@ -4,7 +4,7 @@
 
 The same functions on all, the same client, batches of the same rows. As in comparison.py, the
 servers are processes of their own that are asked in turns. Writes Markdown, JSON and a picture to
-bench/results.
+bench/results; what these had of workloads that are not asked for now stays in them.
 """
 
 from __future__ import annotations
@@ -153,8 +153,15 @@ def main() -> None:
                         f"{m.title} {figures[m.key]:.{m.digits}f}" for m in workload.measures
                     )
                     print(f"{workload.name:18} {server.name:13} {shown}", file=sys.stderr)
-    told = report.Report(found, chosen, time.monotonic() - began, _LAYOUT)
     options.out.mkdir(parents=True, exist_ok=True)
+    if (before := options.out / "exchange.json").exists():
+        found = json.loads(before.read_text())["rounds"] | found
+    told = report.Report(
+        found,
+        [one for one in WORKLOADS if one.name in found],
+        time.monotonic() - began,
+        _LAYOUT,
+    )
     (options.out / "exchange.md").write_text(told.markdown())
     (options.out / "exchange.json").write_text(json.dumps(told.values(), indent=1) + "\n")
     for name, drawn in pictures.all_of(told).items():

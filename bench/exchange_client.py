@@ -18,7 +18,7 @@ import pyarrow.flight as fl
 
 from measured import hinted
 
-_AHEAD = 4  # batches that a client which does not wait may have sent without an answer
+_AHEAD = 3  # batches that a client which does not wait may have sent without an answer
 
 
 class Job:
