@@ -4,7 +4,7 @@
 
 The same functions on all, the same client, batches of the same rows. As in comparison.py, the
 servers are processes of their own that are asked in turns. Writes Markdown, JSON and a picture to
-bench/results; what these had of workloads that are not asked for now stays in them.
+bench/results; rounds of earlier runs stay in them with --add, beside those of this one.
 """
 
 from __future__ import annotations
@@ -154,20 +154,37 @@ def main() -> None:
                     )
                     print(f"{workload.name:18} {server.name:13} {shown}", file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
-    if (before := options.out / "exchange.json").exists():
-        found = json.loads(before.read_text())["rounds"] | found
+    file, runs = options.out / "exchange.json", []
+    if options.add and file.exists():
+        before = json.loads(file.read_text())
+        found, runs = _joined(before["rounds"], found), before["runs"]
     told = report.Report(
         found,
         [one for one in WORKLOADS if one.name in found],
         time.monotonic() - began,
-        _LAYOUT,
+        _LAYOUT._replace(
+            versions=lambda: _versions() | {"earlier runs": ", ".join(runs) or "none"}
+        ),
     )
+    values = told.values()
+    this = f"{values['machine']['when']} {values['machine']['flexhost']}"
     (options.out / "exchange.md").write_text(told.markdown())
-    (options.out / "exchange.json").write_text(json.dumps(told.values(), indent=1) + "\n")
+    file.write_text(json.dumps(values | {"runs": [*runs, this]}, indent=1) + "\n")
     for name, drawn in pictures.all_of(told).items():
         (options.out / f"{name}.svg").write_text(drawn)
     print(told.summary())
     print(f"written to {options.out}")
+
+
+def _joined(before: report.Found, now: report.Found) -> report.Found:
+    """The rounds of both."""
+    return {
+        workload: {
+            server: before.get(workload, {}).get(server, []) + now.get(workload, {}).get(server, [])
+            for server in {**before.get(workload, {}), **now.get(workload, {})}
+        }
+        for workload in {**before, **now}
+    }
 
 
 def _figures(asking: Clients, server: Server, job: Exchanged) -> dict[str, float]:
@@ -217,6 +234,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these workloads")
     parser.add_argument("--rounds", type=int, default=5, help="of each workload")
+    parser.add_argument("--add", action="store_true", help="to what was measured before")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     return parser.parse_args()
 
