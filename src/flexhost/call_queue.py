@@ -26,10 +26,6 @@ class CallQueue:
     has most is put out. A call whose function runs as often as it may is passed over, and keeps its
     place.
 
-    A call that is known to be brief wakes no worker while another runs a brief one, which takes it
-    next: two of them only hand the interpreter to each other. Should that one be long all the same,
-    `hurry` helps.
-
     size:    calls that may wait while every worker has one.
     workers: calls that may run at once. A worker is a thread that comes back with `take`, or
              whatever comes back with `take_now`.
@@ -39,13 +35,9 @@ class CallQueue:
         self._size = size
         self._workers = workers
         self._started = 0  # workers that were told to start and have not left
-        # with whether they are brief
-        self._shares: OrderedDict[str, OrderedDict[Call, bool]] = OrderedDict()
+        self._shares: OrderedDict[str, OrderedDict[Call, None]] = OrderedDict()
         self._waiting = 0
         self._running: set[Call] = set()
-        self._brief: set[Call] = set()  # of those that run
-        self._ended = 0
-        self._ended_before = 0  # when `hurry` was called last
         self._bounds = RunBounds()
         self._typical = _SOONEST  # seconds that a call runs, lately
         self._told = self.busy()
@@ -100,18 +92,16 @@ class CallQueue:
             retry_after=min(max(after, _SOONEST), _LATEST),
         )
 
-    def put(self, call: Call, *, brief: bool = False) -> tuple[bool, Call | None]:
+    def put(self, call: Call) -> tuple[bool, Call | None]:
         """Whether one more worker has to be started, and the call that was put out for this one.
 
         Raises Busy.
         """
         with self._lock:
             put_out = self._make_room(call.share) if self.full else None
-            self._shares.setdefault(call.share, OrderedDict())[call] = brief
+            self._shares.setdefault(call.share, OrderedDict())[call] = None
             self._waiting += 1
             self._bounds.wait(call)
-            if brief and self._brief:
-                return False, put_out
             if self._wants_worker():
                 self._started += 1
                 return True, put_out
@@ -124,8 +114,6 @@ class CallQueue:
         """A worker has run its call. Whether it goes on, or leaves since the call was given up."""
         with self._lock:
             self._bounds.leave(call)
-            self._ended += 1
-            self._brief.discard(call)
             if call not in self._running:
                 wanted = self._wants_worker()  # for a call that waited for the end of this one
                 self._started += wanted
@@ -164,20 +152,6 @@ class CallQueue:
             self._started -= 1
             return None
 
-    def hurry(self) -> int:
-        """To be called every so often: workers to be started because calls wait and none has ended
-        since. Those that are idle are woken."""
-        with self._lock:
-            slow, self._ended_before = self._ended == self._ended_before, self._ended
-            if not slow or not self._brief or not self._ready:
-                return 0
-            bells = [self._idle.pop() for _ in range(min(self._ready, len(self._idle)))]
-            more = min(self._ready - len(bells), self._workers - self._started)
-            self._started += more
-        for bell in bells:
-            bell.ring()
-        return more
-
     def wake(self) -> None:
         """Interrupt the workers that wait for a call."""
         with self._lock:
@@ -197,7 +171,6 @@ class CallQueue:
             if call not in self._running:
                 return False
             self._running.remove(call)
-            self._brief.discard(call)
             self._started -= 1
             wanted = self._wants_worker()
             self._started += wanted
@@ -231,8 +204,6 @@ class CallQueue:
 
     def _taken(self) -> Call:
         call = self._next()
-        if self._shares[call.share][call]:
-            self._brief.add(call)
         self._discard(call)
         if call.share in self._shares:
             self._shares.move_to_end(call.share)  # behind all others
@@ -254,7 +225,7 @@ class CallQueue:
     def _make_room(self, share: str) -> Call:
         """Put out the newest call of the share that has most. Raises Busy unless the caller's own
         has at least two less, so that shares settle and do not put out each other in turn."""
-        most = max(self._shares.values(), key=len, default=OrderedDict[Call, bool]())
+        most = max(self._shares.values(), key=len, default=OrderedDict[Call, None]())
         if len(self._shares.get(share, ())) + 2 > len(most):
             raise self.busy()
         newest = next(reversed(most))

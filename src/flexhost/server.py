@@ -105,13 +105,7 @@ def _serve(
         max_abandoned=wanted.max_abandoned,
     )
     workers = wanted.process_workers or capacity.processors()
-    waits = Threads(
-        workers,
-        wanted.task_queue_size,
-        emit,
-        max_abandoned=wanted.max_abandoned,
-        elsewhere=True,
-    )
+    waits = Threads(workers, wanted.task_queue_size, emit, max_abandoned=wanted.max_abandoned)
     results = Results(
         wanted.task_result_ttl_sec,
         closers,

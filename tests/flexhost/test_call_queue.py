@@ -115,53 +115,6 @@ def test_no_worker_is_started_for_a_call_that_an_idle_one_can_take():
     worker.join(LONG)
 
 
-def test_a_brief_call_wakes_nobody_while_another_one_runs():
-    queue = CallQueue(size=9, workers=4)
-    first, second, long = call(), call(), call()
-    assert queue.put(first, brief=True) == (True, None)
-    queue.take()
-
-    assert queue.put(second, brief=True) == (False, None)
-    assert queue.put(long) == (True, None)
-    queue.done(first)
-    assert queue.take() is second
-
-
-def test_brief_calls_that_turn_out_long_have_the_next_ones_run_by_others():
-    queue = CallQueue(size=9, workers=3)
-    ran = call()
-    queue.put(ran, brief=True)
-    queue.take()
-    queue.done(ran)
-    assert queue.hurry() == 0  # one has ended
-
-    queue.put(call(), brief=True)
-    queue.take()
-    for _ in range(4):
-        queue.put(call(), brief=True)
-
-    assert [queue.hurry(), queue.hurry()] == [2, 0]
-
-
-def test_an_idle_worker_is_woken_for_brief_calls_that_wait_too_long():
-    queue = CallQueue(size=9, workers=2)
-    queue.put(call(), brief=True)
-    queue.put(call())
-    taken, others = queue.take(), []
-    queue.done(queue.take())
-    worker = threading.Thread(target=lambda: others.append(queue.take()), daemon=True)
-    worker.start()
-    until(lambda: queue._idle)
-    waits = call()
-    assert queue.put(waits, brief=True) == (False, None)
-
-    assert [queue.hurry(), queue.hurry()] == [0, 0]
-    worker.join(LONG)
-
-    assert others == [waits]
-    assert taken is not waits
-
-
 def test_a_discarded_call_is_not_taken():
     queue = CallQueue(size=9, workers=1)
     first, second = call(), call()

@@ -4,7 +4,6 @@ with callers in processes of their own where they must die."""
 from __future__ import annotations
 
 import base64
-import functools
 import gc
 import json
 import subprocess
@@ -582,26 +581,3 @@ def test_nothing_accepted_is_lost_by_a_drain_under_load():
 
     assert sorted(set(outcomes)) == [3, 502]
     assert outcomes.count(502) == 20
-
-
-def test_a_function_that_was_always_brief_and_is_not_now_holds_up_nobody():
-    blocked, go_on = threading.Event(), threading.Event()
-
-    def call(parameters, *_):
-        if parameters:
-            blocked.set()
-            go_on.wait(LONG)
-        return pa.table({"n": [1]})
-
-    with serving(function(call), threads=4) as client:
-        for _ in range(20):
-            client.call()
-        block = functools.partial(client.call, block=True)
-        stuck = threading.Thread(target=block, daemon=True)
-        stuck.start()
-        assert blocked.wait(LONG)
-
-        assert client.call().num_rows == 1
-
-        go_on.set()
-        stuck.join(LONG)

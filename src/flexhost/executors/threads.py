@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import math
 import sys
 import threading
 import time
@@ -19,9 +18,6 @@ from flexhost.events import Emit, WorkerAbandoned
 # Seconds of CPU in a call up to which its function needs no core but that of requests. By the clock
 # on the wall any takes as long, now and then, when many compete.
 _LITTLE = 0.002
-# Seconds that calls of a function take lately up to which they are run one after the other, and how
-# much the newest one counts.
-_BRIEF, _NEWEST = 0.005, 0.1
 
 
 class Threads:
@@ -29,7 +25,6 @@ class Threads:
     work for it. The threads are daemons: a function that never returns cannot hold the process.
 
     max_abandoned: threads stuck in late calls that are replaced; one more keeps its place.
-    elsewhere:     the threads only wait for calls that run in other processes.
     """
 
     def __init__(
@@ -39,7 +34,6 @@ class Threads:
         emit: Emit,
         *,
         max_abandoned: int = 16,
-        elsewhere: bool = False,
     ) -> None:
         self._queue = CallQueue(waiting, threads)
         self._emit = emit
@@ -48,8 +42,6 @@ class Threads:
         # workers, each with the CPU time that it had taken when it began with its call
         self._confined: dict[Cores, float] = {}
         self._little: dict[str, bool] = {}  # whether the last call of a function took little CPU
-        self._typical: dict[str, float] = {}  # seconds that calls of a function take, lately
-        self._elsewhere = elsewhere
         self._trims = 0  # times that freed memory was asked for
 
     @property
@@ -75,7 +67,7 @@ class Threads:
 
     def submit(self, call: Call) -> None:
         """Raises Busy."""
-        wanted, put_out = self._queue.put(call, brief=self._is_brief(call.function.name))
+        wanted, put_out = self._queue.put(call)
         if put_out is not None:
             put_out.stop(self._queue.busy())
         if wanted:
@@ -111,13 +103,10 @@ class Threads:
         self._queue.wake()
 
     def look(self, now: float) -> None:
-        """Whatever is known of its function: a call that takes much gets every core, and one that
-        takes long holds up no other."""
+        """A call that takes much gets every core, whatever is known of its function."""
         for cores, before in list(self._confined.items()):
             if cores.cpu() - before > _LITTLE:
                 cores.widen()
-        for _ in range(self._queue.hurry()):
-            self._start()
 
     def close(self) -> None:
         self._queue.close()
@@ -153,24 +142,13 @@ class Threads:
             self._place(call.function.name, cores, cpu)
             # in a context of its own: what a function binds there is not for the next one
             contextvars.Context().run(call.run)
-            self._learn(call, time.thread_time() - cpu)
+            self._little[call.function.name] = time.thread_time() - cpu <= _LITTLE
             self._confined.pop(cores, None)
             self._abandoned.discard(call)
             if not self._queue.done(call):
                 break
             del call  # or its data would live for as long as this thread waits
         cores.leave()
-
-    def _learn(self, call: Call, cpu: float) -> None:
-        name, took = call.function.name, call.seconds_run
-        self._little[name] = cpu <= _LITTLE
-        before = self._typical.get(name, took)
-        self._typical[name] = before + _NEWEST * (took - before)
-
-    def _is_brief(self, function: str) -> bool:
-        if self._elsewhere or not self._little.get(function):
-            return False
-        return self._typical.get(function, math.inf) <= _BRIEF
 
     def _place(self, function: str, cores: Cores, cpu: float) -> None:
         """On the core of requests if its function is known to take little: to hand the result from
