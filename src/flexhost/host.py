@@ -28,7 +28,7 @@ from flexhost.ticker import Ticker
 from flexhost.upkeep import Upkeep
 from flexhost.waiters import Waiter, Waiters
 
-# Seconds between two looks at who waits, which calls are late and what has expired. With the 0.4 s
+# Seconds between two looks at who waits, which calls are late and what has expired. With the 0.35 s
 # between two questions to one caller: who left is noticed within 0.5 s.
 TICK = 0.05
 # Seconds that nobody need wait for a call whose caller polls, at the least.

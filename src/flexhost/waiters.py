@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-# Asking gRPC whether a caller left costs 20 to 75 µs: each is asked this often, in seconds.
-EVERY = 0.4
+# Asking gRPC whether a caller left costs 20 to 75 µs, in which nobody else has the interpreter:
+# each is asked this often, in seconds, and none that is here for a shorter time.
+EVERY = 0.35
 
 
 class Waiters:
@@ -41,13 +42,16 @@ class Waiter:
         self._waiters = waiters
         self._gone: Callable[[], bool] | None = gone
         self._left = left
-        self._due = 0.0
+        self._due: float | None = None
         self._lock = threading.Lock()
 
     def look(self, now: float) -> None:
-        if now < self._due:
-            return
-        self._due = now + EVERY
+        if self._due is None or now >= self._due:
+            first, self._due = self._due is None, now + EVERY
+            if not first:
+                self._ask()
+
+    def _ask(self) -> None:
         with self._lock:
             if self._gone is None or not self._gone():
                 return

@@ -204,7 +204,10 @@ def test_a_caller_is_never_asked_for_after_its_request_is_over():
     waiters = Waiters()
     waiter = waiters.enter(lambda: asked.append(1) or False, lambda gone: None)
     waiters.look(0.0)
+    waiters.look(0.9 * EVERY)
+    assert asked == []  # most are here for a shorter time
     waiters.look(EVERY)
+    waiters.look(2 * EVERY)
     assert len(asked) == 2
 
     waiter.leave()
@@ -224,7 +227,8 @@ def test_leaving_waits_for_a_question_under_way():
 
     waiters = Waiters()
     waiter = waiters.enter(gone, lambda gone: None)
-    look = threading.Thread(target=waiters.look, args=[0.0])
+    waiters.look(0.0)
+    look = threading.Thread(target=waiters.look, args=[EVERY])
     look.start()
     assert asking.wait(LONG)
     leave = threading.Thread(target=lambda: (waiter.leave(), left.set()))
@@ -242,6 +246,7 @@ def test_a_caller_that_was_found_gone_leaves_once():
     waiter = waiters.enter(lambda: True, left.append)
 
     waiters.look(0.0)
+    waiters.look(EVERY)
     waiter.leave()
 
     assert left == [True]
