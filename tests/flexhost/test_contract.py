@@ -8,6 +8,7 @@ import decimal
 import pyarrow as pa
 import pytest
 
+from flexhost.casts import lossless
 from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed
 
@@ -52,6 +53,16 @@ def test_a_column_is_cast_where_every_value_survives(values, actual, type_):
 
     assert fitted.schema == declared(type_)
     assert fitted["c"].to_pylist() == values
+
+
+@pytest.mark.parametrize("scale", [39, -39, 2**31 - 1, -(2**31)])
+def test_a_decimal_that_pyarrow_cannot_cast_is_refused(scale):
+    one = pa.array([decimal.Decimal(1)], pa.decimal128(30, 0))
+    wild = pa.Array.from_buffers(pa.decimal128(30, scale), 1, one.buffers())
+
+    for sent, wanted in ((wild, pa.decimal128(38, 18)), (one, wild.type)):
+        with pytest.raises(ValueError, match="not the same kind"):
+            lossless(pa.chunked_array([sent]), wanted)
 
 
 def test_days_and_timestamps_at_midnight_are_cast_to_each_other():
