@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import grpc
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
@@ -121,16 +122,6 @@ def test_an_answer_of_many_megabytes_is_one_batch():
 
     assert found.num_rows == 20_000
     assert found.nbytes > 20_000_000
-
-
-def test_a_client_may_send_dictionaries_that_change_from_batch_to_batch():
-    schema = pa.schema([("text", pa.dictionary(pa.int32(), pa.string()))])
-    sent = [pa.array([text, None, text]).dictionary_encode() for text in ("a", "b", "c")]
-    with serving(shouted) as client:
-        batches = [pa.record_batch([one], schema=schema) for one in sent]
-        found = answers(client, batches, "shouted", schema)
-
-    assert [b.column(0).to_pylist() for b in found] == [[t, None, t] for t in "ABC"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -340,6 +331,57 @@ def test_a_batch_may_have_so_many_bytes():
             asked.ask([1] * 101, [1] * 101)
 
     assert flight_code(error.value)[0] == 1
+
+
+@pytest.mark.parametrize("column", [pa.nulls(1601), None], ids=["one that takes no bytes", "none"])
+def test_a_batch_may_have_as_many_rows_as_bytes(column):
+    batch = rows_of(1601) if column is None else pa.record_batch([column], names=["a"])
+    name = "builtin_healthy" if column is None else "shouted"
+    with serving(shouted, batch=1600) as client, exchange(client, name, batch.schema) as asked:
+        asked.writer.write_batch(batch)
+        with pytest.raises(
+            fl.FlightServerError, match="1601 rows, at most 1600 are taken"
+        ) as error:
+            asked.answer()
+
+    assert flight_code(error.value)[0] == 1
+
+
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+
+
+@pytest.mark.parametrize(
+    "type_", [DICTIONARY, pa.list_(DICTIONARY), pa.opaque(DICTIONARY, "name", "vendor")], ids=str
+)
+def test_no_dictionaries_are_taken_wherever_they_are(type_):
+    with serving(shouted) as client:
+        code, message = refused(client, "shouted", pa.schema([("text", type_)]))
+
+    assert (code, "column 'text'" in message) == (1, True)
+    assert "no dictionaries are taken" in message
+
+
+def test_a_batch_with_less_than_no_rows_is_refused():
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, NOTHING) as writer:
+        writer.write_batch(rows_of(5))
+    source = pa.BufferReader(stream.getvalue())
+    schema, batch = (pa.ipc.read_message(source).metadata.to_pybytes() for _ in range(2))
+    less = batch.replace((5).to_bytes(8, "little"), (-1).to_bytes(8, "little", signed=True))
+    path = b"\x08\x01" + of_field(3, b"one")
+    sent = [of_field(1, path) + of_field(2, schema), of_field(2, less)]
+
+    with serving(one) as client, grpc.insecure_channel(f"127.0.0.1:{client.port}") as channel:
+        ask = channel.stream_stream("/arrow.flight.protocol.FlightService/DoExchange")
+        with pytest.raises(grpc.RpcError, match="cannot be read: a batch has -1 rows"):
+            list(ask(iter(sent), timeout=LONG))
+
+
+def of_field(number: int, data: bytes) -> bytes:
+    """Bytes in a message of protobuf."""
+    length = len(data)
+    size = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
+    return bytes([number << 3 | 2]) + size + data
 
 
 def test_a_batch_that_is_broken_inside_is_refused():

@@ -94,15 +94,25 @@ class Batches:
         self.gone = gone
 
     def begin(self, answers: pa.Schema) -> pa.Schema:
-        """Tell the schema of the answers; that of the batches. Raises BadCall and Cancelled."""
+        """Tell the schema of the answers; that of the batches. Raises BadCall and Cancelled.
+
+        Dictionaries are refused: pyarrow looks for theirs at the first batch and does not survive a
+        message that has nothing in it (measured, 26.0).
+        """
         try:
             self._writer.begin(answers, options=_OPTIONS)
         except fl.FlightInternalError:
             raise Cancelled(_GONE) from None
         try:
-            return self._reader.schema
+            schema: pa.Schema = self._reader.schema
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from None
+        for field in schema:
+            if _has_dictionary(field.type):
+                raise BadCall(
+                    f"column {field.name!r} is {field.type}: no dictionaries are taken, send values"
+                )
+        return schema
 
     def read(self) -> pa.RecordBatch | None:
         """The next one; None at the end. Raises BadCall."""
@@ -110,18 +120,28 @@ class Batches:
         try:
             while batch is None:  # there may be messages without one
                 batch = self._reader.read_chunk().data
-            size = batch.get_total_buffer_size()
-            if size <= self._most:
+            if batch.num_rows < 0:
+                raise pa.ArrowInvalid(f"a batch has {batch.num_rows} rows")
+            if (too_large := self._too_large(batch)) is None:
                 batch.validate(full=True)  # what is wrong in it would take the process down
         except StopIteration:
             return None
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from None
-        if size > self._most:
-            too_large = BadCall(f"the batch has {size} bytes, at most {self._most} are taken")
-            too_large.reason = "max_batch_bytes"
+        if too_large is not None:
             raise too_large
         return batch
+
+    def _too_large(self, batch: pa.RecordBatch) -> BadCall | None:
+        """Rows are bound too, like bytes: a column of one repeated value, and no column, take none,
+        however many results a function gives for them."""
+        bytes_, rows = batch.get_total_buffer_size(), batch.num_rows
+        if max(bytes_, rows) <= self._most:
+            return None
+        has = f"{rows} rows" if rows > bytes_ else f"{bytes_} bytes"
+        error = BadCall(f"the batch has {has}, at most {self._most} are taken")
+        error.reason = "max_batch_bytes"
+        return error
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Raises Cancelled."""
@@ -134,6 +154,13 @@ class Batches:
 _GONE = "the caller has gone"
 # Those that pyarrow would make of variables, anew for each exchange.
 _OPTIONS = pa.ipc.IpcWriteOptions()
+
+
+def _has_dictionary(type_: pa.DataType) -> bool:
+    if isinstance(type_, pa.BaseExtensionType):
+        return _has_dictionary(type_.storage_type)
+    parts = (type_.field(n).type for n in range(type_.num_fields))
+    return bool(pa.types.is_dictionary(type_)) or any(map(_has_dictionary, parts))
 
 
 def _unreadable(error: Exception) -> BadCall:
