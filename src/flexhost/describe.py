@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from flexhost import eval_objects, flink_wrappers, plain, signature, table_functions, udf_options
+from flexhost import (
+    eval_objects,
+    flink_wrappers,
+    plain,
+    signature,
+    table_functions,
+    udf_options,
+)
+from flexhost.errors import StartError, name_of
 from flexhost.eval_objects import Objects
 from flexhost.flex_fun import FlexFun
 from flexhost.function import Function
@@ -40,8 +48,13 @@ def describe(
     elif table_functions.is_declared(source):
         where = f"table function {_place(source)}"
         made = of_class(table_functions.flex_fun(source, where), where, source, executors)
-    elif inspect.isfunction(source):
+    elif udf_options.is_function(source):
         made = _of_function(source).function(executors)
+    elif not issubclass(type(source), type):
+        raise StartError(
+            f"{variable or repr(source)} is a {name_of(source)}, expected a function with type "
+            "hints, or a class"
+        )
     else:
         code = getattr(source, "call", None)
         made = of_class(source, f"function class {_place(source)}", code, executors)
@@ -134,7 +147,7 @@ def is_plain(member: Any) -> bool:
     """Whether what a module has may be a plain function."""
     if flink_wrappers.is_wrapper(member) or eval_objects.is_eval_class(member):
         return not inspect.isabstract(member)
-    return inspect.isfunction(member) and not table_functions.is_declared(member)
+    return udf_options.is_function(member) and not table_functions.is_declared(member)
 
 
 def _is_function_class(cls: type[Any]) -> bool:

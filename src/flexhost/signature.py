@@ -122,7 +122,7 @@ def _result(function: Callable[..., Any], hint: Any, where: str) -> tuple[str, T
         return TABLE, typed_of(inner[0], where)
     if yields:
         raise NotPlain(f"{where} is {hint}, but it yields: expected Iterator[...]")
-    if origin is list and types.row_type(inner[0]) is not None:
+    if origin is list and len(inner) == 1 and types.is_row(inner[0]):
         return TABLE, typed_of(inner[0], where)
     return SCALAR, typed_of(hint, where)
 

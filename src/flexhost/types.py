@@ -34,12 +34,12 @@ __all__ = [
     "Row",
     "Typed",
     "hint_of",
+    "is_row",
     "of_field",
     "of_flink",
     "of_hint",
     "of_sql",
     "of_type",
-    "row_type",
     "sql",
     "sql_root",
     "typed_of_flink",
@@ -71,9 +71,9 @@ def hint_of(type_: pa.DataType, nullable: bool = True) -> Any:
     return or_none(hint, nullable)
 
 
-def row_type(cls: Any) -> pa.StructType | None:
-    """Of a dataclass, a TypedDict or a NamedTuple; None for anything else. Raises TypeError."""
-    return of_hint(cls).type if records.is_record(cls) else None
+def is_row(hint: Any) -> bool:
+    """Whether it is a dataclass, a TypedDict or a NamedTuple, whatever its fields are."""
+    return records.is_record(hint)
 
 
 def _of_hint(hint: Any, within: tuple[Any, ...], top: bool) -> Typed:
@@ -91,13 +91,13 @@ def _of_hint(hint: Any, within: tuple[Any, ...], top: bool) -> Typed:
         return _of_marks(hint, marks)
     if isinstance(hint, type) and hint in _OF_PLAIN:
         return Typed(_OF_PLAIN[hint], False, "", hint)
-    if get_origin(hint) in (list, dict):
+    if (kind := get_origin(hint) or hint) in (list, dict):
+        if len(get_args(hint)) != (1 if kind is list else 2):
+            says = "list[int]" if kind is list else "dict[str, int]"
+            raise TypeError(f"{_written(hint)} does not say of what, expected such as {says}")
         return _of_generic(hint, within)
     if records.is_record(hint):
         return _of_record(hint, within)
-    if hint in (list, dict):
-        says = "list[int]" if hint is list else "dict[str, int]"
-        raise TypeError(f"{hint.__name__} does not say of what, expected such as {says}")
     raise TypeError(f"{_written(hint)} is no type of a column, {_EXPECTED}")
 
 

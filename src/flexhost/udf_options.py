@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def udf(
     options = UdfOptions(name, deterministic, null_in_null_out, deadline_sec, max_running, executor)
 
     def declare(function: _F) -> _F:
-        if not (inspect.isfunction(function) or isinstance(function, type)):
+        if not (is_function(function) or isinstance(function, type)):
             raise TypeError(f"@udf stands on {function!r}, expected a function or a class")
         setattr(function, _ATTRIBUTE, options)
         return function
@@ -75,6 +76,11 @@ def udf(
 
 
 _ATTRIBUTE = "__udf__"
+
+
+def is_function(source: Any) -> bool:
+    """Also one whose results `functools.cache` keeps."""
+    return inspect.isfunction(source) or isinstance(source, functools._lru_cache_wrapper)
 
 
 def is_marked(source: Any) -> bool:

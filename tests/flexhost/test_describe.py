@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from decimal import Decimal
 from types import SimpleNamespace
@@ -15,8 +17,9 @@ from batches_given import answer
 from support import function
 
 from flexhost import FlexFun, table_function, udf
-from flexhost.describe import describe
+from flexhost.describe import describe, is_plain
 from flexhost.errors import FunctionFailed, StartError
+from flexhost.signature import NotPlain
 
 batch = pa.record_batch
 
@@ -25,6 +28,11 @@ batch = pa.record_batch
 class Point:
     x: float
     y: float | None
+
+
+@dataclasses.dataclass
+class Odd:
+    value: object
 
 
 class Pair(NamedTuple):
@@ -111,6 +119,26 @@ def test_a_hint_that_is_no_type_of_a_column_is_refused_with_its_argument(hint):
         describe(taking(hint))
     with pytest.raises(StartError, match=r"made: its (result|type hints).*"):
         describe(returning(hint))
+
+
+@pytest.mark.parametrize("hint", [typing.List, list[Odd]], ids=str)  # noqa: UP006 - it is what some write
+def test_a_list_whose_rows_are_none_is_refused_like_any_result(hint):
+    with pytest.raises(NotPlain, match="made: its result: "):
+        describe(returning(hint))
+
+
+def test_a_function_whose_results_are_kept_is_a_function():
+    @functools.cache
+    def twice(n: int) -> int: ...
+
+    assert describe(udf(name="double")(twice)).name == "double"
+    assert is_plain(twice)
+
+
+@pytest.mark.parametrize("source", [functools.partial(len), [].append, 1], ids=repr)
+def test_what_is_no_function_is_refused_by_its_name(source):
+    with pytest.raises(StartError, match="it is a .*, expected a function with type hints"):
+        describe(source, variable="it")
 
 
 def test_what_cannot_be_given_by_position_is_refused_with_its_name():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import typing
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple, NewType, NotRequired, Optional, TypedDict
@@ -121,8 +122,8 @@ def test_a_class_with_fields_is_a_struct(cls):
         [pa.field("name", pa.utf8(), False), pa.field("height", INT64, False)]
     )
     assert typed.hint is cls
-    assert types.row_type(cls) == typed.type
-    assert types.row_type(int) is None
+    assert types.is_row(cls)
+    assert not types.is_row(int)
 
 
 def test_fields_may_have_widths_and_none():
@@ -174,6 +175,9 @@ def test_a_whole_column_has_an_element(hint, vector, nullable):
         (int | str, "int | str is more than one type, expected T or T | None"),
         (list, "list does not say of what, expected such as list[int]"),
         (dict, "dict does not say of what"),
+        (typing.List, "typing.List does not say of what, expected such as list[int]"),  # noqa: UP006
+        (typing.Dict, "typing.Dict does not say of what, expected such as dict[str, int]"),  # noqa: UP006
+        (dict[str], "dict[str] does not say of what"),
         (dict[str | None, int], "has keys that may be None"),
         (list[set[int]], "set[int] is no type of a column"),
         (pa.Array, "pa.Array does not say of what, expected such as Annotated[pa.Array, int]"),
