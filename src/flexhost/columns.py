@@ -13,7 +13,7 @@ import pyarrow as pa
 from flexhost.building import Unfit, array, place
 from flexhost.typed import Typed, python_class
 
-__all__ = ["Unfit", "array", "values"]
+__all__ = ["Unfit", "Unmade", "array", "values"]
 
 _T = TypeVar("_T")
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -22,11 +22,23 @@ _START = dt.datetime(1970, 1, 1)
 _START_UTC = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
+class Unmade(Exception):
+    """The class of an author made no object of what it was given.
+
+    index: the place of that in the column. cause: what it raised.
+    """
+
+    def __init__(self, index: int, cause: BaseException) -> None:
+        super().__init__(f"value {index} cannot be made")
+        self.index = index
+        self.cause = cause
+
+
 def values(column: pa.Array, typed: Typed) -> list[Any]:
     """All values of a column of the type `typed.type`: NULL is None, a struct an object of its
     class, a map a dict; a time with a zone is one of UTC.
 
-    Raises Unfit for what Python cannot hold: a year past 9999, nanoseconds.
+    Raises Unfit for what Python cannot hold: a year past 9999, nanoseconds; and Unmade.
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -89,6 +101,8 @@ def _flat(
             flat.append(values(part.slice(first, last - first), typed))
         except Unfit as error:
             raise Unfit(place(ends, error.index), error.value, error.why) from None
+        except Unmade as error:
+            raise Unmade(place(ends, error.index), error.cause) from None
     return ends, flat
 
 
@@ -106,10 +120,17 @@ def _structs(column: pa.Array, typed: Typed) -> list[Any]:
     rows = zip(*columns, strict=True) if columns else repeat((), len(column))
     if make is None:
         return _with_nulls([dict(zip(names, row, strict=True)) for row in rows], column)
-    if not column.null_count:
-        return list(starmap(make, rows))
-    nulls = column.is_null().to_pylist()
-    return [None if null else make(*row) for null, row in zip(nulls, rows, strict=True)]
+    made: list[Any] = []
+    try:
+        if not column.null_count:
+            made.extend(starmap(make, rows))
+        else:
+            nulls = column.is_null().to_pylist()
+            pairs = zip(nulls, rows, strict=True)
+            made.extend(None if null else make(*row) for null, row in pairs)
+    except BaseException as error:
+        raise Unmade(len(made), error) from None
+    return made
 
 
 def _is_plain(typed: Typed) -> bool:

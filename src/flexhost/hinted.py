@@ -64,7 +64,8 @@ class Hinted:
     def asked(self, batch: pa.RecordBatch) -> tuple[list[list[Any]], Sequence[int]]:
         """The columns of values that the function is called with, and the number of each row.
 
-        Raises BadCall for a value that Python cannot hold.
+        Raises BadCall for a value that Python cannot hold, and what `failed` makes of an exception
+        of the author's class.
         """
         numbers: Sequence[int] = range(batch.num_rows)
         missing = [column for column in batch.columns if column.null_count]
@@ -78,6 +79,8 @@ class Hinted:
             except columns.Unfit as error:
                 what = f"argument {argument.name!r} is {shown(error.value)}, {error.why}"
                 raise BadCall(f"{self._at(numbers[error.index])}{what}") from None
+            except columns.Unmade as error:
+                raise self.failed(error.cause, numbers[error.index]) from None
         return found, numbers
 
     def table(self, results: list[Any], numbers: Sequence[int], rows: int) -> pa.Table:

@@ -19,6 +19,7 @@ from flexhost import BadArgument, columns, udf
 from flexhost.describe import describe
 from flexhost.errors import BadCall, FunctionFailed
 from flexhost.type_table import TABLE, Point
+from flexhost.types import of_hint
 
 batch = pa.record_batch
 
@@ -102,6 +103,36 @@ def test_utc_may_be_written_in_two_ways(given):
 
     assert table.schema.field("result").type == pa.timestamp("us", "+00:00")
     assert table["result"].to_pylist() == [dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)]
+
+
+@dataclass
+class Positive:
+    value: int
+
+    def __post_init__(self):
+        if self.value <= 0:
+            raise ValueError("not positive")
+
+
+@pytest.mark.parametrize(
+    ("hint", "made"),
+    [
+        (Positive, lambda value: {"value": value}),
+        (Positive | None, lambda value: value and {"value": value}),
+        (list[Positive], lambda value: [{"value": 1}, {"value": value}]),
+        (dict[str, Positive], lambda value: [("a", {"value": value})]),
+    ],
+    ids=str,
+)
+def test_what_the_class_of_an_argument_raises_names_its_row(hint, made):
+    def one(x) -> int:
+        return 1
+
+    one.__annotations__["x"] = hint
+    given = pa.array([made(n) for n in (1, 2, -3)], of_hint(hint).type)
+
+    with pytest.raises(FunctionFailed, match="^row 2: ValueError: not positive$"):
+        answer(one, batch([given], ["x"]))
 
 
 def test_a_map_may_have_texts_of_another_width():
