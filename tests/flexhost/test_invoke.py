@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import grpc
 import pytest
 from google.protobuf import text_format
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from runtime import SERVICE, connected, port_of, standing_alone
 from support import LONG, environment, until
 
@@ -143,6 +145,29 @@ def test_reflection_lists_the_service_and_health_says_that_it_serves(runtime):
     assert runtime.message("grpc.health.v1.HealthCheckRequest").DESCRIPTOR.fields[0].name == (
         "service"
     )
+
+
+def test_reflection_that_never_ends_takes_no_place_of_a_call(runtime):
+    over = threading.Event()
+    ask = reflection_pb2_grpc.ServerReflectionStub(runtime.channel).ServerReflectionInfo
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    def open_ended():
+        yield request
+        over.wait(LONG)
+
+    open_ones = [ask(open_ended(), timeout=LONG) for _ in range(16)]
+    for one in open_ones:
+        next(one)
+    with pytest.raises(grpc.RpcError) as error:
+        next(ask(iter([request]), timeout=LONG))
+    over.set()
+    for one in open_ones:
+        list(one)
+
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "16 requests of reflection are under way" in error.value.details()
+    assert next(ask(iter([request]), timeout=LONG)).list_services_response.service
 
 
 def test_a_function_is_described_word_for_word(runtime):

@@ -23,9 +23,9 @@ _LARGE = 16 << 20
 class Slots:
     """As many requests may be inside at once; one more is refused."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, what: str = "requests", bound: str = "max_rpcs") -> None:
         self._most = most
-        self.busy = Busy(f"{most} requests are under way", bound="max_rpcs")
+        self.busy = Busy(f"{most} {what} are under way", bound=bound)
         self._lock = threading.Lock()
         self.taken = 0
 

@@ -14,6 +14,7 @@ from flexhost.affinity import at_home
 from flexhost.errors import HostError, StartError
 from flexhost.execution import Execution
 from flexhost.frontends.address import try_to_bind, uri
+from flexhost.frontends.flight_streams import Slots
 from flexhost.frontends.invoke_handlers import InvokeHandlers
 from flexhost.udf_messages import METHOD, POOL, SERVICE, InvokeRequest, InvokeResponse
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Requests that may be told that there are too many of them, at once; gRPC refuses further ones.
 _REFUSED_AT_ONCE = 16
+# Requests about the service at once: each has a thread for as long as its client likes.
+_REFLECTED_AT_ONCE = 16
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -54,8 +57,9 @@ class InvokeFrontend:
         self._reflection = reflection.ReflectionServicer(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), POOL
         )
+        self._reflected = Slots(_REFLECTED_AT_ONCE, "requests of reflection", bound="reflection")
         self._tell(_NOT_SERVING)
-        most = threads + _REFUSED_AT_ONCE
+        most = threads + _REFUSED_AT_ONCE + _REFLECTED_AT_ONCE
         try_to_bind(*listen)
         with at_home():
             self._server = grpc.server(
@@ -120,11 +124,11 @@ class InvokeFrontend:
         """For those who may call at all."""
         try:
             self._handlers.admitted(context, "ServerReflectionInfo")
+            with self._reflected:
+                yield from self._reflection.ServerReflectionInfo(requests, context)
+            return
         except HostError as error:
             refused = error
-        else:
-            yield from self._reflection.ServerReflectionInfo(requests, context)
-            return
         self._handlers.refuse(refused, context)
 
 
