@@ -21,6 +21,8 @@ from flexhost.hinted import Hinted
 from flexhost.signature import Signature
 from flexhost.udf_options import UdfOptions
 
+# Names that a front end answers itself when it is called with batches.
+RESERVED = ("builtin_healthy", "builtin_echo")
 # Gives what is called, for the time of one call.
 Lent: TypeAlias = Callable[[], AbstractContextManager[Callable[..., Any]]]
 
@@ -50,6 +52,10 @@ class Plain:
     def function(self, executors: Mapping[str, str]) -> Function:
         """executors: see `describe`. Raises StartError."""
         found, options = self.signature, self.options
+        if self.name in RESERVED:
+            raise StartError(
+                f"{self.where}: the host itself answers {self.name!r}, expected another name"
+            )
         if options.null_in_null_out and found.style != ROW:
             raise StartError(f"{self.where}: null_in_null_out is for functions of single values")
         if is_async(self.code) and found.style != ROW:

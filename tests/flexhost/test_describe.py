@@ -19,6 +19,7 @@ from support import function
 from flexhost import FlexFun, table_function, udf
 from flexhost.describe import describe, is_plain
 from flexhost.errors import FunctionFailed, StartError
+from flexhost.frontends import flight_batches
 from flexhost.signature import NotPlain
 
 batch = pa.record_batch
@@ -201,6 +202,15 @@ def test_a_name_that_means_something_else_to_every_call_is_refused():
 
     with pytest.raises(StartError, match="'columns' is no parameter"):
         describe(made)
+
+
+@pytest.mark.parametrize("name", flight_batches.BUILTINS)
+def test_a_name_that_the_host_itself_answers_is_refused(name):
+    @udf(name=name)
+    def mine(n: int) -> int: ...
+
+    with pytest.raises(StartError, match=f"mine: the host itself answers '{name}'"):
+        describe(mine)
 
 
 def test_udf_says_what_hints_do_not():
