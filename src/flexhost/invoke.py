@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with the file spec_base64, which names the function to execute",
     )
     made.add_argument("--listen_host", default="localhost", help="default: %(default)s")
-    made.add_argument("--listen_port", type=int, default=50051, help="default: %(default)s")
+    made.add_argument("--listen_port", type=_port, default=50051, help="default: %(default)s")
     made.add_argument(
         "--check-proto",
         action="store_true",
@@ -66,6 +66,12 @@ def _handler(name: str) -> str:
         if name == meant or name.endswith(ending):
             return meant
     raise argparse.ArgumentTypeError(f"{name!r} is neither {EXTRACTION} nor {EXECUTION}")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, expected 0 to 65535")
+    return int(text)
 
 
 def _check(folder: Path) -> int:

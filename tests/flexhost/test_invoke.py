@@ -135,6 +135,14 @@ def test_it_listens_on_this_machine_alone_unless_told_otherwise():
     assert (options.listen_host, options.listen_port) == ("localhost", 50051)
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "x"])
+def test_what_is_no_port_is_refused(port, capsys):
+    with pytest.raises(SystemExit):
+        _parser().parse_args([f"--listen_port={port}"])
+
+    assert f"'{port}' is no port, expected 0 to 65535" in capsys.readouterr().err
+
+
 def test_reflection_lists_the_service_and_health_says_that_it_serves(runtime):
     assert runtime.services == [
         "grpc.health.v1.Health",
