@@ -6,6 +6,7 @@ https://nightlies.apache.org/flink/flink-docs-stable/docs/dev/python/table/udfs/
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,8 +36,7 @@ def is_wrapper(source: Any) -> bool:
 
 def module_of(wrapper: Any) -> str:
     """Where what is wrapped was written."""
-    func = wrapper._func
-    return str((func if inspect.isroutine(func) else type(func)).__module__)
+    return str(_written(wrapper._func).__module__)
 
 
 def name_of(wrapper: Any, variable: str) -> str:
@@ -57,7 +57,34 @@ def is_object(wrapper: Any) -> bool:
 def code_of(wrapper: Any) -> Callable[..., Any]:
     """What the author wrote to be called."""
     func = wrapper._func
-    return func.eval if is_object(wrapper) else func  # type: ignore[no-any-return]
+    if is_object(wrapper):
+        return func.eval  # type: ignore[no-any-return]
+    return func if inspect.isroutine(func) else _named(func)
+
+
+def _named(func: Any) -> Callable[..., Any]:
+    """A partial, or an object that can be called, as a function: those have a name and a module."""
+
+    def call(*given: Any) -> Any:
+        return func(*given)
+
+    of = _written(func)
+    hinted = of if inspect.isroutine(of) else of.__call__
+    named: Any = functools.update_wrapper(call, hinted, updated=())
+    named.__module__, named.__name__, named.__qualname__ = (
+        of.__module__,
+        of.__name__,
+        of.__qualname__,
+    )
+    named.__signature__ = inspect.signature(func)
+    return named  # type: ignore[no-any-return]
+
+
+def _written(func: Any) -> Any:
+    """The function or the class of it that the author wrote."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return func if inspect.isroutine(func) else type(func)
 
 
 def says_deterministic(wrapper: Any) -> bool | None:

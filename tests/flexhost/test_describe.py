@@ -376,6 +376,26 @@ def test_hints_stand_for_input_types_that_are_not_there():
     assert made.arguments.types == [pa.int64(), pa.int32()]
 
 
+class Adds:
+    def __call__(self, i: int) -> int:
+        return i + 2
+
+
+def plus(i: int, j: int) -> int:
+    return i + j
+
+
+@pytest.mark.parametrize(
+    "func", [Adds(), functools.partial(plus, j=2), functools.partial(plus, 2)], ids=repr
+)
+@pytest.mark.parametrize("types", [["BIGINT"], None], ids=["types", "hints"])
+def test_a_wrapper_may_have_what_can_be_called(func, types):
+    made = describe(wrapper(func, types, _result_type="BIGINT"), variable="add")
+
+    assert (made.name, made.module) == ("add", __name__)
+    assert answer(made, batch({"i": [1]}))["result"].to_pylist() == [3]
+
+
 class Scale:
     by = None
 
