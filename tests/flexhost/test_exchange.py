@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import grpc
 import pyarrow as pa
@@ -351,14 +352,61 @@ DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 @pytest.mark.parametrize(
-    "type_", [DICTIONARY, pa.list_(DICTIONARY), pa.opaque(DICTIONARY, "name", "vendor")], ids=str
+    "type_",
+    [
+        DICTIONARY,
+        pa.list_(DICTIONARY),
+        pa.opaque(DICTIONARY, "name", "vendor"),
+        pa.run_end_encoded(pa.int32(), pa.string()),
+    ],
+    ids=str,
 )
 def test_no_dictionaries_are_taken_wherever_they_are(type_):
     with serving(shouted) as client:
         code, message = refused(client, "shouted", pa.schema([("text", type_)]))
 
     assert (code, "column 'text'" in message) == (1, True)
-    assert "no dictionaries are taken" in message
+    assert "neither dictionaries nor run ends are taken" in message
+
+
+@dataclass
+class Text:
+    text: str | None
+
+
+def many_views() -> pa.Array:
+    """Of one text of 100 bytes."""
+    _, views, *texts = pa.array(["x" * 100], pa.string_view()).buffers()
+    views = pa.py_buffer(views.to_pybytes()[:16] * 20)
+    return pa.Array.from_buffers(pa.string_view(), 20, [None, views, *texts])
+
+
+ALL = pa.array([0, 20], pa.int32())
+
+
+@pytest.mark.parametrize(
+    ("hint", "column"),
+    [
+        (str, many_views()),
+        (list[str | None], pa.ListArray.from_arrays(ALL, many_views())),
+        (Text, pa.StructArray.from_arrays([many_views()], ["text"])),
+        (dict[int, str], pa.MapArray.from_arrays(ALL, pa.array(range(20)), many_views())),
+    ],
+    ids=str,
+)
+def test_views_count_with_what_they_stand_for(hint, column):
+    def told(x) -> int:
+        return 1
+
+    told.__annotations__["x"] = hint
+    batch = pa.record_batch([column], names=["x"])
+    with serving(told, batch=4000) as client, exchange(client, "told", batch.schema) as asked:
+        asked.writer.write_batch(batch)
+        assert set(asked.answer()) == {1}
+    with serving(told, batch=1600) as client, exchange(client, "told", batch.schema) as asked:
+        asked.writer.write_batch(batch)
+        with pytest.raises(fl.FlightServerError, match=r"has 2\d\d\d bytes, at most 1600"):
+            asked.answer()
 
 
 def test_a_batch_with_less_than_no_rows_is_refused():

@@ -91,13 +91,15 @@ class Batches:
         self._reader = reader
         self._writer = writer
         self._most = most
+        self._views: list[int] = []  # the columns that have some
         self.gone = gone
 
     def begin(self, answers: pa.Schema) -> pa.Schema:
         """Tell the schema of the answers; that of the batches. Raises BadCall and Cancelled.
 
         Dictionaries are refused: pyarrow looks for theirs at the first batch and does not survive a
-        message that has nothing in it (measured, 26.0).
+        message that has nothing in it. So are run ends, which may stand for more than can be cast
+        (both measured, 26.0).
         """
         try:
             self._writer.begin(answers, options=_OPTIONS)
@@ -108,10 +110,12 @@ class Batches:
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from None
         for field in schema:
-            if _has_dictionary(field.type):
+            if _has(field.type, _is_encoded):
                 raise BadCall(
-                    f"column {field.name!r} is {field.type}: no dictionaries are taken, send values"
+                    f"column {field.name!r} is {field.type}: neither dictionaries nor run ends are "
+                    "taken, send values"
                 )
+        self._views = [n for n, field in enumerate(schema) if _has(field.type, _is_view)]
         return schema
 
     def read(self) -> pa.RecordBatch | None:
@@ -122,26 +126,21 @@ class Batches:
                 batch = self._reader.read_chunk().data
             if batch.num_rows < 0:
                 raise pa.ArrowInvalid(f"a batch has {batch.num_rows} rows")
-            if (too_large := self._too_large(batch)) is None:
+            bytes_, rows = batch.get_total_buffer_size(), batch.num_rows
+            # a column of NULLs alone, and no column, take no bytes, whatever is made of their rows
+            if max(bytes_, rows) <= self._most:
                 batch.validate(full=True)  # what is wrong in it would take the process down
+                bytes_ += sum(_seen_by_views(batch.column(n)) for n in self._views)
         except StopIteration:
             return None
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from None
-        if too_large is not None:
+        if max(bytes_, rows) > self._most:
+            has = f"{rows} rows" if rows > bytes_ else f"{bytes_} bytes"
+            too_large = BadCall(f"the batch has {has}, at most {self._most} are taken")
+            too_large.reason = "max_batch_bytes"
             raise too_large
         return batch
-
-    def _too_large(self, batch: pa.RecordBatch) -> BadCall | None:
-        """Rows are bound too, like bytes: a column of one repeated value, and no column, take none,
-        however many results a function gives for them."""
-        bytes_, rows = batch.get_total_buffer_size(), batch.num_rows
-        if max(bytes_, rows) <= self._most:
-            return None
-        has = f"{rows} rows" if rows > bytes_ else f"{bytes_} bytes"
-        error = BadCall(f"the batch has {has}, at most {self._most} are taken")
-        error.reason = "max_batch_bytes"
-        return error
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Raises Cancelled."""
@@ -156,11 +155,33 @@ _GONE = "the caller has gone"
 _OPTIONS = pa.ipc.IpcWriteOptions()
 
 
-def _has_dictionary(type_: pa.DataType) -> bool:
+def _has(type_: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> bool:
+    """Whether it is of that kind, or one of its parts."""
     if isinstance(type_, pa.BaseExtensionType):
-        return _has_dictionary(type_.storage_type)
+        return _has(type_.storage_type, wanted)
     parts = (type_.field(n).type for n in range(type_.num_fields))
-    return bool(pa.types.is_dictionary(type_)) or any(map(_has_dictionary, parts))
+    return wanted(type_) or any(_has(part, wanted) for part in parts)
+
+
+def _is_encoded(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_))
+
+
+def _is_view(type_: pa.DataType) -> bool:
+    return type_ in (pa.string_view(), pa.binary_view())
+
+
+def _seen_by_views(column: pa.Array) -> int:
+    """Bytes that its views stand for: many may have the same ones, and a cast writes them out."""
+    if _is_view(column.type):
+        lengths = memoryview(column.buffers()[1]).cast("i")[column.offset * 4 :: 4]
+        return sum(length for length in lengths[: len(column)] if length > 0)
+    if pa.types.is_map(column.type):
+        return _seen_by_views(column.keys) + _seen_by_views(column.items)
+    if pa.types.is_struct(column.type):
+        return sum(map(_seen_by_views, column.flatten()))
+    values = getattr(column, "values", None)
+    return _seen_by_views(values) if isinstance(values, pa.Array) else 0
 
 
 def _unreadable(error: Exception) -> BadCall:
