@@ -391,10 +391,14 @@ ALL = pa.array([0, 20], pa.int32())
         (list[str | None], pa.ListArray.from_arrays(ALL, many_views())),
         (Text, pa.StructArray.from_arrays([many_views()], ["text"])),
         (dict[int, str], pa.MapArray.from_arrays(ALL, pa.array(range(20)), many_views())),
+        (
+            list[int | None],
+            pa.ListArray.from_arrays(pa.array([0, 2000], pa.int32()), pa.nulls(2000)),
+        ),
     ],
     ids=str,
 )
-def test_views_count_with_what_they_stand_for(hint, column):
+def test_what_takes_few_bytes_counts_with_what_it_stands_for(hint, column):
     def told(x) -> int:
         return 1
 

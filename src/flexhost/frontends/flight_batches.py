@@ -91,7 +91,7 @@ class Batches:
         self._reader = reader
         self._writer = writer
         self._most = most
-        self._views: list[int] = []  # the columns that have some
+        self._larger: list[int] = []  # the columns of which some take less than they stand for
         self.gone = gone
 
     def begin(self, answers: pa.Schema) -> pa.Schema:
@@ -115,7 +115,7 @@ class Batches:
                     f"column {field.name!r} is {field.type}: neither dictionaries nor run ends are "
                     "taken, send values"
                 )
-        self._views = [n for n, field in enumerate(schema) if _has(field.type, _is_view)]
+        self._larger = [n for n, field in enumerate(schema) if _has(field.type, _is_larger)]
         return schema
 
     def read(self) -> pa.RecordBatch | None:
@@ -130,7 +130,7 @@ class Batches:
             # a column of NULLs alone, and no column, take no bytes, whatever is made of their rows
             if max(bytes_, rows) <= self._most:
                 batch.validate(full=True)  # what is wrong in it would take the process down
-                bytes_ += sum(_seen_by_views(batch.column(n)) for n in self._views)
+                bytes_ += sum(_stood_for(batch.column(n)) for n in self._larger)
         except StopIteration:
             return None
         except (pa.ArrowException, OSError) as error:
@@ -171,17 +171,30 @@ def _is_view(type_: pa.DataType) -> bool:
     return type_ in (pa.string_view(), pa.binary_view())
 
 
-def _seen_by_views(column: pa.Array) -> int:
-    """Bytes that its views stand for: many may have the same ones, and a cast writes them out."""
-    if _is_view(column.type):
+def _is_larger(type_: pa.DataType) -> bool:
+    """Whether values of it may stand for more than the bytes that they take."""
+    return _is_view(type_) or _is_nothing(type_)
+
+
+def _is_nothing(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_null(type_) or (pa.types.is_struct(type_) and not type_.num_fields))
+
+
+def _stood_for(column: pa.Array) -> int:
+    """Bytes of what views stand for, since many may have the same ones and a cast writes them out;
+    one for each value that takes none."""
+    type_ = column.type
+    if _is_view(type_):
         lengths = memoryview(column.buffers()[1]).cast("i")[column.offset * 4 :: 4]
         return sum(length for length in lengths[: len(column)] if length > 0)
-    if pa.types.is_map(column.type):
-        return _seen_by_views(column.keys) + _seen_by_views(column.items)
-    if pa.types.is_struct(column.type):
-        return sum(map(_seen_by_views, column.flatten()))
+    if _is_nothing(type_):
+        return len(column)
+    if pa.types.is_map(type_):
+        return _stood_for(column.keys) + _stood_for(column.items)
+    if pa.types.is_struct(type_):
+        return sum(map(_stood_for, column.flatten()))
     values = getattr(column, "values", None)
-    return _seen_by_views(values) if isinstance(values, pa.Array) else 0
+    return _stood_for(values) if isinstance(values, pa.Array) else 0
 
 
 def _unreadable(error: Exception) -> BadCall:
