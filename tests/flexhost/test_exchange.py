@@ -413,6 +413,28 @@ def test_what_takes_few_bytes_counts_with_what_it_stands_for(hint, column):
             asked.answer()
 
 
+@pytest.mark.parametrize("texts", [[], [None], [None, ""]], ids=str)
+def test_views_of_nothing_are_taken(texts):
+    batch = pa.record_batch([pa.array(texts, pa.string_view())], names=["text"])
+    with serving(shouted) as client:
+        (found,) = answers(client, [batch], "shouted", batch.schema)
+
+    assert found.column(0).to_pylist() == texts
+
+
+def test_a_null_that_is_a_view_of_nothing_is_refused():
+    _, views, *seen = pa.array(["x" * 100], pa.string_view()).buffers()
+    wild = b"\xff\xff\xff\x7f" * 4
+    buffers = [pa.py_buffer(b"\x01"), pa.py_buffer(views.to_pybytes()[:16] + wild), *seen]
+    column = pa.Array.from_buffers(pa.string_view(), 2, buffers)
+    batch = pa.record_batch([column], names=["text"])
+
+    with serving(shouted) as client, exchange(client, "shouted", batch.schema) as asked:
+        asked.writer.write_batch(batch)
+        with pytest.raises(fl.FlightServerError, match="cannot be read: .*View at slot 1"):
+            asked.answer()
+
+
 def test_a_batch_with_less_than_no_rows_is_refused():
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, NOTHING) as writer:

@@ -182,10 +182,16 @@ def _is_nothing(type_: pa.DataType) -> bool:
 
 def _stood_for(column: pa.Array) -> int:
     """Bytes of what views stand for, since many may have the same ones and a cast writes them out;
-    one for each value that takes none."""
+    one for each value that takes none. Raises ArrowException."""
     type_ = column.type
+    if not len(column):
+        return 0
     if _is_view(type_):
-        lengths = memoryview(column.buffers()[1]).cast("i")[column.offset * 4 :: 4]
+        _, views, *seen = column.buffers()
+        # a cast follows those of NULLs too, which are not validated and end the process (measured)
+        followed = [None, views, *seen]
+        pa.Array.from_buffers(type_, len(column), followed, 0, column.offset).validate(full=True)
+        lengths = memoryview(views).cast("i")[column.offset * 4 :: 4]
         return sum(length for length in lengths[: len(column)] if length > 0)
     if _is_nothing(type_):
         return len(column)
