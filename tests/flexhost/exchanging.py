@@ -26,6 +26,11 @@ def rows_of(number: int, schema: pa.Schema = NOTHING) -> pa.RecordBatch:
     return pa.record_batch({"x": [0] * number}).select([])
 
 
+def of_field(number: int, data: bytes) -> bytes:
+    """Bytes in a message of protobuf, such as FlightData."""
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
 class Exchange:
     """A client's side of one, that waits for each answer before it sends the next batch."""
 
@@ -85,3 +90,10 @@ def answers(
     for batch in batches:
         asked.writer.write_batch(batch)
     return asked.rest()
+
+
+def _varint(number: int) -> bytes:
+    begin = b""
+    while number > 127:
+        begin, number = begin + bytes([number & 127 | 128]), number >> 7
+    return begin + bytes([number])

@@ -10,7 +10,7 @@ import grpc
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from exchanging import AB, NOTHING, Exchange, answers, exchange, of, rows_of
+from exchanging import AB, NOTHING, Exchange, answers, exchange, of, of_field, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import LONG, Client, flight_code, function, serving, until
@@ -449,13 +449,6 @@ def test_a_batch_with_less_than_no_rows_is_refused():
         ask = channel.stream_stream("/arrow.flight.protocol.FlightService/DoExchange")
         with pytest.raises(grpc.RpcError, match="cannot be read: a batch has -1 rows"):
             list(ask(iter(sent), timeout=LONG))
-
-
-def of_field(number: int, data: bytes) -> bytes:
-    """Bytes in a message of protobuf."""
-    length = len(data)
-    size = bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])
-    return bytes([number << 3 | 2]) + size + data
 
 
 def test_a_batch_that_is_broken_inside_is_refused():

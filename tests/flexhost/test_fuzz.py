@@ -8,12 +8,14 @@ import os
 import re
 from pathlib import Path
 
+import grpc
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
+from exchanging import exchange, of_field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import ROOT, Client, process, until
+from support import LONG, ROOT, Client, process, until
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1000"))
 
@@ -183,5 +185,134 @@ def test_no_request_gets_more_than_an_error_with_a_code(host):
     assert host.client.call().num_rows == 3
     host.process.terminate()
     status, log = host.ended()
+    assert status == 0
+    assert [line for line in log.splitlines() if '"level":"error"' in line] == []
+
+
+UDFS = """
+from decimal import Decimal
+import pyarrow as pa
+
+def add(a: int, b: int | None) -> int:
+    return a + (b or 0)
+
+def text(a: str | None) -> str | None:
+    return a
+
+def length(a: list[list[int | None] | None]) -> int:
+    return len(a)
+
+def entries(a: list[int], b: dict[str, int]) -> int:
+    return len(a) + len(b)
+
+def amount(a: Decimal) -> Decimal:
+    return a
+
+def doubled(a: pa.Int64Array) -> pa.Int64Array:
+    return a
+
+def nothing() -> int:
+    return 7
+"""
+NESTED = pa.list_(pa.list_(pa.int64()))
+MAP = pa.map_(pa.string(), pa.int64())
+# What each of them takes, and what is cast for it.
+GIVEN = [
+    ("add", pa.record_batch({"a": [1, 2, 3], "b": [4, None, 6]})),
+    ("add", pa.record_batch({"a": pa.array([1, 2], pa.int8()), "b": pa.nulls(2)})),
+    ("text", pa.record_batch({"a": ["a", "bc", None, "x" * 40]})),
+    ("text", pa.record_batch({"a": pa.array(["a" * 20, None, "x" * 40], pa.string_view())})),
+    ("length", pa.record_batch({"a": pa.array([[[1], [2, None], None], []], NESTED)})),
+    ("length", pa.record_batch({"a": pa.array([[[1]], []], pa.large_list(NESTED.value_type))})),
+    ("entries", pa.record_batch({"a": [[1], [2]], "b": pa.array([[("a", 1)], []], MAP)})),
+    ("amount", pa.record_batch({"a": pa.array(["1.5"]).cast(pa.decimal128(30, 1))})),
+    ("doubled", pa.record_batch({"a": [1, 2, None]})),
+    ("nothing", pa.record_batch({"a": [0, 0, 0]}).select([])),
+    ("builtin_echo", pa.record_batch({"text": ["a", None]})),
+]
+# Numbers at which something ends.
+EDGES = [0, 1, 127, 128, 255, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**33, 2**63 - 1, 2**64 - 1]
+
+
+def written(batch):
+    """Its schema and itself, each as the header and the body of a message."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    source = pa.BufferReader(sink.getvalue())
+    read = [pa.ipc.read_message(source) for _ in range(2)]
+    return [(one.metadata.to_pybytes(), one.body.to_pybytes() if one.body else b"") for one in read]
+
+
+@st.composite
+def overwritten(draw, data):
+    """With other bytes in some places, some of them numbers as they stand in messages."""
+    for _ in range(draw(st.sampled_from([1, 1, 2, 5])) if data else 0):
+        width = draw(st.sampled_from([1, 2, 4, 8]))
+        value = draw(st.sampled_from(EDGES) | st.integers(0, 255)) & (256**width - 1)
+        start = draw(st.integers(0, len(data) - 1)) // width * width
+        data = data[:start] + value.to_bytes(width, "little") + data[start + width :]
+    return data
+
+
+@st.composite
+def exchanged(draw):
+    """The messages of an exchange that was right, one thing changed."""
+    name, batch = draw(st.sampled_from(GIVEN))
+    schema, (header, body) = written(batch)
+    match draw(st.sampled_from(["schema", "header", "body", "rows", "cut", "short", "turned", ""])):
+        case "schema":
+            schema = draw(overwritten(schema[0])), schema[1]
+        case "header":
+            header = draw(overwritten(header))
+        case "body":
+            body = draw(overwritten(body))
+        case "rows":
+            rows = draw(st.sampled_from(EDGES)).to_bytes(8, "little")
+            header = header.replace(batch.num_rows.to_bytes(8, "little"), rows, 1)
+        case "cut":
+            header = header[: draw(st.integers(0, len(header)))]
+        case "short":
+            body = body[: draw(st.integers(0, len(body)))]
+        case "turned":
+            schema, (header, body) = (header, body), schema
+    path = of_field(3, name.encode())
+    first = of_field(1, b"\x08\x01" + path) + of_field(2, schema[0]) + of_field(1000, schema[1])
+    return [first, of_field(2, header) + of_field(1000, body)]
+
+
+def test_no_batch_ends_the_host_or_gets_more_than_an_error(tmp_path):
+    seen = set()
+    with process(tmp_path, udfs=UDFS) as host:
+        client = Client(host.port())
+        with grpc.insecure_channel(f"127.0.0.1:{client.port}") as channel:
+            begin = channel.stream_stream("/arrow.flight.protocol.FlightService/DoExchange")
+
+            @settings(
+                max_examples=REQUESTS // 8,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            )
+            @given(exchanged(), st.booleans())
+            def ask(messages, ahead):
+                headers = [("x-flexhost-ahead", "1")] if ahead else []
+                code = "answered"
+                try:
+                    list(begin(iter(messages), timeout=LONG, metadata=headers))
+                except grpc.RpcError as error:
+                    code, told = error.code().name, error.details()
+                    assert not PRIVATE.search(told), told
+                    assert "in a way it should not" not in told
+                assert host.process.poll() is None
+                assert code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"), messages
+                seen.add(code)
+
+            ask()
+        assert {"answered", "UNKNOWN"} <= seen  # which are most errors, for gRPC
+        with exchange(client, "add") as good:
+            assert good.ask([1, 2], [10, None]) == [11, 2]
+        host.process.terminate()
+        status, log = host.ended()
     assert status == 0
     assert [line for line in log.splitlines() if '"level":"error"' in line] == []
