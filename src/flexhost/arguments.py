@@ -146,7 +146,8 @@ def _tell(instance: FlexFun, function: Function, arguments: Arguments) -> None:
         if function.parameters is not None:
             raise FunctionFailed(
                 f"function {function.name!r}: create returned the object of another call, "
-                "expected a new one for each"
+                "expected a new one for each",
+                no_result=True,
             )
         return
     own[TOLD] = arguments

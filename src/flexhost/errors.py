@@ -120,6 +120,9 @@ class Unauthorized(HostError):
 class FunctionFailed(HostError):
     """cause: the function's exception, without its frames (they would pin the call's memory).
 
+    said:         its name and text, also where the exception itself stayed in another process; ""
+                  when there was none.
+    no_result:    without an exception: there is no result that could be wrong.
     bad_argument: it said that the caller's arguments are wrong.
     """
 
@@ -132,10 +135,14 @@ class FunctionFailed(HostError):
         detail: str | None = None,
         trace: str | None = None,
         cause: BaseException | None = None,
+        said: str = "",
+        no_result: bool = False,
         bad_argument: bool = False,
     ) -> None:
         super().__init__(message, detail=detail, trace=trace)
         self.cause = cause
+        self.said = said
+        self.no_result = no_result
         if bad_argument:
             self.code = BadCall.code
             self.reason = self.code.lower()

@@ -69,7 +69,7 @@ class Objects:
             try:
                 found = self._opened()
             except StartError as error:
-                raise FunctionFailed(str(error), trace=error.trace) from None
+                raise FunctionFailed(str(error), trace=error.trace, said=str(error)) from None
         try:
             yield self._adapted(found.eval)
         finally:

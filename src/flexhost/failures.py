@@ -41,15 +41,19 @@ def failure(error: BaseException, of: Written, *, where: str | None = None) -> H
         # an explicit limit, because sys.tracebacklimit is 0 in a serving process
         frames = authors_frames(error) or error.__traceback__
         trace = "".join(traceback.format_exception(kind, error, frames, limit=100))
-        detail = "\n".join([f"{name}: {text}", *_own_lines(error, of.file)])
+        said = f"{name}: {text}"
+        detail = "\n".join([said, *_own_lines(error, of.file)])
         error.__traceback__ = error.__cause__ = error.__context__ = None
         # a ValueError of pyarrow is no word about the caller's arguments
         bad = issubclass(kind, ValueError) and not issubclass(kind, pa.ArrowException)
         if where is not None:
-            text, bad = f"{where}{name}: {text}", False
-        return FunctionFailed(text, detail=detail, trace=trace, cause=error, bad_argument=bad)
+            text, bad = f"{where}{said}", False
+        return FunctionFailed(
+            text, detail=detail, trace=trace, cause=error, said=said, bad_argument=bad
+        )
     except BaseException:  # of an exception that fails at everything
-        return FunctionFailed("the function failed with an exception that cannot be described")
+        what = "the function failed with an exception that cannot be described"
+        return FunctionFailed(what, no_result=True)
 
 
 def _own_lines(error: BaseException, file: str) -> Iterator[str]:

@@ -250,7 +250,7 @@ def _understood(given: bytes) -> Asked:
         return cast(Asked, pickle.loads(given))  # noqa: S301  # of our host
     except Exception as error:  # of an object that a verifier made
         what = f"what belongs to the call cannot be had in another process: {text_of(error)}"
-        raise FunctionFailed(what) from None
+        raise FunctionFailed(what, no_result=True) from None
 
 
 class _Health:

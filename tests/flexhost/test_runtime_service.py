@@ -17,8 +17,11 @@ from support import Client, process, until
 from flexhost.udf_spec import Spec, encode
 
 UDFS = """
+import os
 import threading
 from pathlib import Path
+
+from flexhost import udf
 
 HERE = Path(__file__).parent
 
@@ -36,6 +39,14 @@ async def later(i: int, j: int) -> int:
 
 def raises(i: int) -> int:
     raise ValueError("a secret of the function")
+
+@udf(executor="processes")
+def raises_there(i: int) -> int:
+    raise ValueError("a secret of the function")
+
+@udf(executor="processes")
+def dies(i: int) -> int:
+    os._exit(9)
 """
 AUTHORITY, CALLERS = Authority(), Authority()
 ADD_ONE = {"class_name": "my_udfs.add_one"}
@@ -83,6 +94,15 @@ def test_functions_run_in_worker_processes_and_event_loops_too(tmp_path):
     with host(tmp_path, **there) as (_, _, port), connected(port) as runtime:
         assert runtime.invoke(row(1, 2), **ADD_ONE).payload == row(3)
         assert runtime.invoke(row(1, 2), class_name="my_udfs.later").payload == row(3)
+
+
+def test_what_failed_in_a_worker_process_is_told_as_a_call_too(runtime):
+    died = runtime.invoke(row(1), class_name="dies").payload.decode()
+    raised = runtime.invoke(row(1), class_name="raises_there").payload.decode()
+
+    what = "calling UDF: function 'dies': its process ended itself, with status 9 [id "
+    assert died.startswith(what)
+    assert raised.startswith("calling UDF: ValueError: a secret of the function [id ")
 
 
 def test_it_is_off_until_it_is_set(tmp_path):
@@ -180,13 +200,17 @@ def test_a_stopping_host_says_so_and_ends_what_it_began(tmp_path):
     assert status == 0
 
 
-def test_the_text_of_an_exception_stays_here_where_it_has_to(tmp_path):
-    with host(tmp_path, "error_detail = false") as (started, _, port):
+@pytest.mark.parametrize("name", ["raises", "raises_there"])
+def test_the_text_of_an_exception_stays_here_where_it_has_to(tmp_path, name):
+    with host(tmp_path, "error_detail = false") as (started, flight, port):
         with connected(port) as runtime:
-            told = runtime.invoke(row(1), class_name="raises").payload.decode()
+            told = runtime.invoke(row(1), class_name=name).payload.decode()
             logged = started.line("a secret of the function").string
+        with pytest.raises(pa.flight.FlightServerError, match=f"function '{name}' failed") as over:
+            Client(flight).call(name, i=1)
 
-    assert told.startswith("calling UDF: function 'raises' failed [id ")
+    assert "a secret" not in f"{over.value} {over.value.extra_info!r}"
+    assert told.startswith(f"calling UDF: function '{name}' failed [id ")
     assert told.partition("[id ")[2].rstrip("]") in logged
 
 

@@ -147,4 +147,4 @@ def _failed(name: str, worker: WorkerProcess, kind: str, value: Any) -> BaseExce
     if kind == "error":
         assert isinstance(value, BaseException)
         return value
-    return FunctionFailed(f"function {name!r}: its process {worker.obituary}")
+    return FunctionFailed(f"function {name!r}: its process {worker.obituary}", no_result=True)

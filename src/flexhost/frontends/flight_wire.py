@@ -194,7 +194,7 @@ def flight_error(
     """
     name = error.code
     message, more = str(error), error.detail
-    if isinstance(error, FunctionFailed) and error.cause is not None:
+    if isinstance(error, FunctionFailed) and error.said:
         if isinstance(error.cause, fl.FlightError):
             return _passed_on(error.cause, error, id_, detail, in_stream)
         if not detail:

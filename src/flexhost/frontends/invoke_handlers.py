@@ -24,8 +24,6 @@ from flexhost.errors import (
     Unauthenticated,
     Unavailable,
     UnknownFunction,
-    name_of,
-    text_of,
 )
 from flexhost.execution import Execution
 from flexhost.frontends import tls
@@ -171,11 +169,10 @@ class InvokeHandlers:
 def told_of(error: HostError, *, detail: bool = True) -> str:
     """Where it failed and how, in a sentence. detail: with the text of a function's exception."""
     if isinstance(error, FunctionFailed):
-        if error.cause is None:
-            return f"encoding result: {error}"
-        if not detail:
-            return f"calling UDF: function {error.function!r} failed"
-        return f"calling UDF: {name_of(error.cause)}: {text_of(error.cause)}"
+        if error.said:
+            said = error.said if detail else f"function {error.function!r} failed"
+            return f"calling UDF: {said}"
+        return f"{'calling UDF' if error.no_result else 'encoding result'}: {error}"
     if isinstance(error, BadArgument):  # by the word of the function
         return f"calling UDF: {error}"
     if isinstance(error, BadCall) and not isinstance(error, UnknownFunction):
