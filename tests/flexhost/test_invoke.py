@@ -12,6 +12,7 @@ import threading
 import grpc
 import pytest
 from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from runtime import SERVICE, connected, port_of, standing_alone
 from support import LONG, environment, until
@@ -176,6 +177,34 @@ def test_reflection_that_never_ends_takes_no_place_of_a_call(runtime):
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "16 requests of reflection are under way" in error.value.details()
     assert next(ask(iter([request]), timeout=LONG)).list_services_response.service
+
+
+def test_no_more_than_a_few_watch_the_health(runtime):
+    watch = health_pb2_grpc.HealthStub(runtime.channel).Watch
+    names = ["", SERVICE, *(f"nobody-{n}" for n in range(14))]
+    watching = [watch(health_pb2.HealthCheckRequest(service=name)) for name in names]
+    told = [next(one).status for one in watching]
+    with pytest.raises(grpc.RpcError) as error:
+        next(watch(health_pb2.HealthCheckRequest(), timeout=LONG))
+
+    assert told == [1, 1] + [3] * 14  # SERVING, SERVICE_UNKNOWN
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "16 watches of the health are under way" in error.value.details()
+    assert runtime.health() == "SERVING"
+    for one in watching:
+        one.cancel()
+    until(lambda: watched(watch))
+
+
+def watched(watch):
+    """Whether there is room for one more."""
+    one = watch(health_pb2.HealthCheckRequest(), timeout=LONG)
+    try:
+        return next(one).status
+    except grpc.RpcError:
+        return False
+    finally:
+        one.cancel()
 
 
 def test_a_function_is_described_word_for_word(runtime):

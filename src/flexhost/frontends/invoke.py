@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _REFUSED_AT_ONCE = 16
 # Requests about the service at once: each has a thread for as long as its client likes.
 _REFLECTED_AT_ONCE = 16
+# Streams that tell how well the service is, at once: nobody has to show a token for one.
+_WATCHED_AT_ONCE = 16
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -53,13 +55,13 @@ class InvokeFrontend:
     ) -> None:
         """Raises StartError that names the address and the cause."""
         self._handlers = handlers
-        self._health = health.HealthServicer()
+        self._health = _Health(handlers)
         self._reflection = reflection.ReflectionServicer(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), POOL
         )
         self._reflected = Slots(_REFLECTED_AT_ONCE, "requests of reflection", bound="reflection")
         self._tell(_NOT_SERVING)
-        most = threads + _REFUSED_AT_ONCE + _REFLECTED_AT_ONCE
+        most = threads + _REFUSED_AT_ONCE + _REFLECTED_AT_ONCE + _WATCHED_AT_ONCE
         try_to_bind(*listen)
         with at_home():
             self._server = grpc.server(
@@ -130,6 +132,31 @@ class InvokeFrontend:
         except HostError as error:
             refused = error
         self._handlers.refuse(refused, context)
+
+
+class _Health(health.HealthServicer):  # type: ignore[misc]  # gRPC has no types
+    """One that is watched by no more than _WATCHED_AT_ONCE."""
+
+    def __init__(self, handlers: InvokeHandlers) -> None:
+        super().__init__()
+        self._handlers = handlers
+        self._watched = Slots(_WATCHED_AT_ONCE, "watches of the health", bound="health")
+
+    def Watch(  # noqa: N802  # the name of the method of gRPC
+        self, request: Any, context: grpc.ServicerContext, *callback: Any, **named: Any
+    ) -> Any:
+        try:
+            self._watched.enter()
+        except HostError as error:
+            refused = error
+        else:
+            if not context.add_callback(self._watched.leave):  # it is over already
+                self._watched.leave()
+            if request.service not in (health.OVERALL_HEALTH, SERVICE):
+                # each name would be kept for good; those that nobody has are all alike
+                request = health_pb2.HealthCheckRequest(service="unknown")
+            return super().Watch(request, context, *callback, **named)
+        return self._handlers.refuse(refused, context)
 
 
 def _credentials(certificates: Callable[[], Certificates]) -> grpc.ServerCredentials:
