@@ -74,6 +74,8 @@ def _place(source: Any) -> str:
 
 def _of_function(function: Any) -> Plain:
     where, options = f"function {_place(function)}", udf_options.options_of(function)
+    if options.name is None and not function.__name__.isidentifier():
+        raise signature.NotPlain(f"{where} has no name of its own: give it one, @udf(name=...)")
     return Plain(
         function.__name__ if options.name is None else options.name,
         where,

@@ -112,6 +112,8 @@ def class_of(function: Callable[..., Any], reserved: Iterable[str], where: str) 
             raise StartError(f"{where}: argument {argument} cannot be given by its name")
         if name in reserved:
             continue
+        if name.startswith("__"):
+            raise StartError(f"{where}: {mangled(name)}")
         if name not in hints:
             raise StartError(f"{where}: argument {name!r} has no type hint")
         if argument.default is argument.empty:
@@ -119,6 +121,12 @@ def class_of(function: Callable[..., Any], reserved: Iterable[str], where: str) 
         else:
             fields.append((name, hints[name], default(argument.default)))
     return struct_of(fields, where)
+
+
+def mangled(name: str) -> str:
+    """What is wrong with an argument of this name. A class has none by it: Python puts its own name
+    before it, or means something by it."""
+    return f"argument {name!r} begins with two underscores, expected another name"
 
 
 def struct_of(fields: Iterable[Any], where: str) -> type[Any]:

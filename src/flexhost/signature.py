@@ -13,6 +13,7 @@ import pyarrow as pa
 from flexhost import types
 from flexhost.errors import StartError, text_of
 from flexhost.function import BATCH, PANDAS, ROW, SCALAR, TABLE
+from flexhost.parameters import mangled
 from flexhost.types import Typed
 
 NOTHING = inspect.Parameter.empty
@@ -79,7 +80,7 @@ def read(function: Callable[..., Any], where: str, *, of_object: bool = False) -
 
 
 def check_kind(argument: inspect.Parameter, where: str) -> None:
-    """Raises NotPlain for one that cannot be given by its position."""
+    """Raises NotPlain for one that cannot be given by its position, and by its name."""
     if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
         raise NotPlain(f"{where}: argument {argument} stands for any number of arguments")
     if argument.kind is argument.KEYWORD_ONLY:
@@ -87,6 +88,8 @@ def check_kind(argument: inspect.Parameter, where: str) -> None:
             f"{where}: argument {argument.name!r} can only be given by its name, and SQL has "
             "positions alone"
         )
+    if argument.name.startswith("__"):
+        raise NotPlain(f"{where}: {mangled(argument.name)}")
 
 
 def hints_of(function: Callable[..., Any], where: str) -> dict[str, Any]:

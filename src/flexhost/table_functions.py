@@ -52,6 +52,8 @@ def table_function(
                 f"@table_function stands on the method {function.__qualname__}, expected a "
                 "function outside of any class; a class of its own is a FlexFun"
             )
+        if name is None and not function.__name__.isidentifier():
+            raise TypeError(f"@table_function stands on {function!r}, which needs a name=...")
         function.__dict__[_ATTRIBUTE] = {
             "Name": function.__name__ if name is None else name,
             "Schema": schema,

@@ -129,6 +129,7 @@ def unhinted(n): ...
 def several(*numbers: int): ...
 def named(**numbers: int): ...
 def placed(n: int, /): ...
+def mangled(__n: int): ...
 def lost(n: NoSuchType): ...  # type: ignore # noqa: F821
 def odd(n: complex): ...
 def context_too(executionContext: dict[str, Any]): ...  # noqa: N803
@@ -141,6 +142,7 @@ def context_too(executionContext: dict[str, Any]): ...  # noqa: N803
         (several, "several: argument *numbers: 'int' cannot be given by its name"),
         (named, "named: argument **numbers: 'int' cannot be given by its name"),
         (placed, "placed: argument n: 'int' cannot be given by its name"),
+        (mangled, "mangled: argument '__n' begins with two underscores, expected another name"),
         (lost, "lost: its type hints cannot be read: name 'NoSuchType' is not defined"),
         (odd, "odd: Parameters cannot be used: TypeError"),
         (context_too, "'executionContext' is no parameter"),
@@ -163,6 +165,8 @@ def test_a_method_a_class_and_a_missing_schema_are_told_at_once():
 
     with pytest.raises(TypeError, match="stands on <class .*, expected a function"):
         table_function(SCHEMA)(dict)
+    with pytest.raises(TypeError, match=r"stands on <function .*<lambda>.*, which needs a name="):
+        table_function(SCHEMA)(lambda: [])
     with pytest.raises(TypeError, match="needs a pyarrow.Schema, it was given <function"):
         table_function(unhinted)
 

@@ -12,6 +12,13 @@ from flexhost.registry import load
 
 ADD = "def add_one(i: int) -> int:\n    return i + 1\n"
 HELPER = "def helper(x):\n    return x\n"
+ODD = """
+def mangled(__a: int) -> int:
+    return __a
+
+double = lambda i: 2 * i
+double.__annotations__ = {"i": int, "return": int}
+"""
 
 
 @pytest.fixture
@@ -67,6 +74,8 @@ def test_one_that_is_listed_twice_is_served_once(loading):
     ("listed", "told"),
     [
         ("m.helper", "function m.helper: argument 'x' has no type hint"),
+        ("m.mangled", "function m.mangled: argument '__a' begins with two underscores, expected"),
+        ("m.double", "function m.<lambda> has no name of its own: give it one, @udf"),
         ("m.add_oen", "function 'm.add_oen': module 'm' has no 'add_oen', did you mean 'add_one'?"),
         ("n.add_one", "function module 'n' cannot be found"),
         ("n", "function module 'n' cannot be found"),
@@ -75,7 +84,13 @@ def test_one_that_is_listed_twice_is_served_once(loading):
 )
 def test_what_is_listed_and_cannot_be_served_ends_the_start(loading, listed, told):
     with pytest.raises(StartError, match=told):
-        loading(listed, m=ADD + HELPER, empty="X = 1\n")
+        loading(listed, m=ADD + HELPER + ODD, empty="X = 1\n")
+
+
+def test_a_function_without_a_name_may_be_given_one(loading):
+    named = "from flexhost import udf\ntwice = udf(name='twice')(double)\n"
+
+    assert loading("m.twice", m=ODD + named) == ["twice"]
 
 
 def test_one_with_udf_that_cannot_be_served_ends_the_start(loading):
