@@ -61,10 +61,8 @@ async def _results(
         for place, given in each:
             try:
                 out[place] = await function(*given)
-            except asyncio.CancelledError:
-                raise
             except BaseException as error:
-                raise hinted.failed(error, numbers[place]) from None
+                raise _failed(hinted, error, numbers[place]) from None
             await turns.next()
 
     tasks = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(numbers)))]
@@ -82,20 +80,14 @@ async def _results(
 
 async def _items(hinted: Hinted, function: Callable[..., Any], row: int, given: Any) -> Any:
     """What it yields, or a list."""
-    import asyncio
-
     try:
         items = function(*given)
         return await items if inspect.isawaitable(items) else items
-    except asyncio.CancelledError:
-        raise
     except BaseException as error:
-        raise hinted.failed(error, row) from None
+        raise _failed(hinted, error, row) from None
 
 
 async def _tried(hinted: Hinted, items: Any, row: int) -> AsyncIterator[Any]:
-    import asyncio
-
     try:
         if isinstance(items, AsyncIterator):
             async for item in items:
@@ -104,7 +96,18 @@ async def _tried(hinted: Hinted, items: Any, row: int) -> AsyncIterator[Any]:
             each: Iterator[Any] = iter(items)
             for item in each:
                 yield item
-    except (asyncio.CancelledError, GeneratorExit):
+    except GeneratorExit:
         raise
     except BaseException as error:
-        raise hinted.failed(error, row) from None
+        raise _failed(hinted, error, row) from None
+
+
+def _failed(hinted: Hinted, error: BaseException, row: int) -> BaseException:
+    """What an exception of the author's code is for the caller. That of a task which we cancelled
+    stays what it is; a function may raise a CancelledError of its own, or of what it awaits."""
+    import asyncio
+
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        return error
+    return hinted.failed(error, row)

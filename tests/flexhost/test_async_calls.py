@@ -93,6 +93,26 @@ def test_what_goes_wrong_names_its_row(call):
         call(yields_none, batch({"n": [1]}))
 
 
+def test_a_function_that_raises_what_a_cancelled_one_does_names_its_row(call):
+    async def gives_up(n: int) -> int:
+        if n == 3:
+            raise asyncio.CancelledError("by itself")
+        return n
+
+    async def gives_up_at_once(n: int) -> list[Step]:
+        raise asyncio.CancelledError("by itself")
+
+    async def gives_up_later(n: int) -> AsyncIterator[int]:
+        yield n
+        inner = asyncio.ensure_future(asyncio.sleep(LONG))
+        inner.cancel("by itself")
+        await inner
+
+    for source, row in ((gives_up, 1), (gives_up_at_once, 0), (gives_up_later, 0)):
+        with pytest.raises(FunctionFailed, match=f"^row {row}: CancelledError: by itself"):
+            call(source, batch({"n": [1, 3]}))
+
+
 def test_rows_of_a_batch_wait_together_and_not_too_many(call):
     under_way, most = 0, 0
 
