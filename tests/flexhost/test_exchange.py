@@ -435,12 +435,36 @@ def test_a_null_that_is_a_view_of_nothing_is_refused():
             asked.answer()
 
 
-def test_a_batch_with_less_than_no_rows_is_refused():
+def messages_of(batch: pa.RecordBatch) -> tuple[bytes, bytes]:
+    """The headers of its schema and of itself."""
     stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, NOTHING) as writer:
-        writer.write_batch(rows_of(5))
+    with pa.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_batch(batch)
     source = pa.BufferReader(stream.getvalue())
-    schema, batch = (pa.ipc.read_message(source).metadata.to_pybytes() for _ in range(2))
+    schema, written = (pa.ipc.read_message(source).metadata.to_pybytes() for _ in range(2))
+    return schema, written
+
+
+@pytest.mark.parametrize("type_", [pa.int64(), pa.list_(pa.struct([("name", pa.int64())]))])
+def test_a_name_that_is_no_text_is_refused(type_):
+    named = "name" if pa.types.is_integer(type_) else "list"
+    batch = pa.record_batch([pa.array([], type_)], names=[named])
+    schema, written = messages_of(batch)
+    path = b"\x08\x01" + of_field(3, b"add")
+    sent = of_field(1, path) + of_field(2, schema.replace(b"name", b"n\xc2>e"))
+
+    with serving(add) as client, grpc.insecure_channel(f"127.0.0.1:{client.port}") as channel:
+        ask = channel.stream_stream("/arrow.flight.protocol.FlightService/DoExchange")
+        with pytest.raises(
+            grpc.RpcError, match=r"column 0 has a name in it that is no UTF-8"
+        ) as no:
+            list(ask(iter([sent, of_field(2, written)]), timeout=LONG))
+
+    assert r"xc2>e'" in no.value.details()
+
+
+def test_a_batch_with_less_than_no_rows_is_refused():
+    schema, batch = messages_of(rows_of(5))
     less = batch.replace((5).to_bytes(8, "little"), (-1).to_bytes(8, "little", signed=True))
     path = b"\x08\x01" + of_field(3, b"one")
     sent = [of_field(1, path) + of_field(2, schema), of_field(2, less)]

@@ -12,6 +12,7 @@ from flexhost.caller import Caller
 from flexhost.errors import BadCall, Cancelled
 from flexhost.exchanges import NO_BATCH
 from flexhost.host import Host
+from flexhost.problems import shown
 
 # Headers, with any value, of a client that sends its batches without waiting for answers.
 SENDS_ON = ("x-flexhost-ahead", "x-databend-query-id")
@@ -109,7 +110,14 @@ class Batches:
             schema: pa.Schema = self._reader.schema
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(error) from None
-        for field in schema:
+        for number, field in enumerate(schema):
+            try:
+                _read_names(field)
+            except UnicodeDecodeError as error:  # which would come wherever one is looked at
+                name = shown(error.object.decode("utf-8", "backslashreplace"))
+                raise BadCall(
+                    f"column {number} has a name in it that is no UTF-8: {name}"
+                ) from None
             if _has(field.type, _is_encoded):
                 raise BadCall(
                     f"column {field.name!r} is {field.type}: neither dictionaries nor run ends are "
@@ -153,6 +161,13 @@ class Batches:
 _GONE = "the caller has gone"
 # Those that pyarrow would make of variables, anew for each exchange.
 _OPTIONS = pa.ipc.IpcWriteOptions()
+
+
+def _read_names(field: pa.Field) -> None:
+    """Its name, and those of its parts. Raises UnicodeDecodeError."""
+    _ = field.name
+    for n in range(field.type.num_fields):
+        _read_names(field.type.field(n))
 
 
 def _has(type_: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> bool:
