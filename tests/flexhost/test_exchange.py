@@ -463,6 +463,28 @@ def test_a_name_that_is_no_text_is_refused(type_):
     assert r"xc2>e'" in no.value.details()
 
 
+def test_a_buffer_may_be_longer_than_its_views():
+    batch = pa.record_batch([pa.array(["x" * 100, "y"], pa.string_view())], names=["text"])
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_batch(batch)
+    source = pa.BufferReader(stream.getvalue())
+    schema, written = (pa.ipc.read_message(source) for _ in range(2))
+    header = written.metadata.to_pybytes()
+    at_0, length, one_more = (n.to_bytes(8, "little") for n in (0, 32, 33))
+    longer = header.replace(at_0 + length, at_0 + one_more)
+    path = b"\x08\x01" + of_field(3, b"shouted")
+    first = of_field(1, path) + of_field(2, schema.metadata.to_pybytes())
+    sent = [first, of_field(2, longer) + of_field(1000, written.body.to_pybytes())]
+
+    with serving(shouted) as client, grpc.insecure_channel(f"127.0.0.1:{client.port}") as channel:
+        ask = channel.stream_stream("/arrow.flight.protocol.FlightService/DoExchange")
+        _, answered = ask(iter(sent), timeout=LONG)
+
+    assert longer != header
+    assert b"X" * 100 in answered
+
+
 def test_a_batch_with_less_than_no_rows_is_refused():
     schema, batch = messages_of(rows_of(5))
     less = batch.replace((5).to_bytes(8, "little"), (-1).to_bytes(8, "little", signed=True))

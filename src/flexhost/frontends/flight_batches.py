@@ -206,8 +206,9 @@ def _stood_for(column: pa.Array) -> int:
         # a cast follows those of NULLs too, which are not validated and end the process (measured)
         followed = [None, views, *seen]
         pa.Array.from_buffers(type_, len(column), followed, 0, column.offset).validate(full=True)
-        lengths = memoryview(views).cast("i")[column.offset * 4 :: 4]
-        return sum(length for length in lengths[: len(column)] if length > 0)
+        # the buffer may be longer, and of any length
+        there = memoryview(views)[column.offset * 16 : (column.offset + len(column)) * 16]
+        return sum(length for length in there.cast("i")[::4] if length > 0)
     if _is_nothing(type_):
         return len(column)
     if pa.types.is_map(type_):
