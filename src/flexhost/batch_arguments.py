@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,12 +82,14 @@ class ByName:
             arrays.append(_of_one(argument, getattr(read, argument.name), argument.name in given))
             names.append(argument.name)
         if not names:
-            return NO_ARGUMENTS
+            return _no_arguments()
         return pa.RecordBatch.from_arrays(arrays, names)
 
 
-# One row of them.
-NO_ARGUMENTS = pa.RecordBatch.from_struct_array(pa.array([{}], pa.struct([])))
+@functools.cache  # not at start, for pyarrow imports pandas here, where there is one
+def _no_arguments() -> pa.RecordBatch:
+    """One row of them."""
+    return pa.RecordBatch.from_struct_array(pa.array([{}], pa.struct([])))
 
 
 def _of_one(argument: Argument, value: Any, given: bool) -> pa.Array:

@@ -30,11 +30,13 @@ _BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 26, 1 << 29, 1 << 32
 _OK = "OK"
 # The bounds whose refusals are counted by their name.
 BOUNDS = (
+    "health",
     "max_exchanges",
     "max_rpcs",
     "max_running",
     "max_streams",
     "process_streams",
+    "reflection",
     "result_spool_bytes",
     "result_spool_dir",
     "shared_calls",

@@ -49,7 +49,7 @@ def test_the_page_lists_every_metric_with_its_type_and_labels(host):
 def test_the_page_lists_every_bound_that_refuses():
     sources = "".join(path.read_text() for path in SRC.rglob("*.py"))
     (listed,) = re.findall(r"^`reason` is (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
-    bounds = set(re.findall(r'bound="([a-z_]+)"', sources))
+    bounds = set(re.findall(r'bound(?:: str )?= ?"([a-z_]+)"', sources))
 
     assert bounds == set(BOUNDS)
     assert set(re.findall(r"`([a-z_]+)`", listed)) == bounds
