@@ -126,6 +126,7 @@ LAYERS = [
     ["exposure", "logs"],
     ["put_off"],
     ["settings", "observability", "prints"],
+    ["tallies"],
     ["metrics", "gauges", "jwt_tokens", "tracing", "continued", "forwarded"],
     ["worker"],
     ["worker_start"],
