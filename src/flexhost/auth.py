@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import traceback
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from flexhost.caller import Caller
 from flexhost.digests import Digest
@@ -25,6 +26,16 @@ class Verifier(Protocol):
         """
 
 
+@runtime_checkable
+class Lasting(Verifier, Protocol):
+    """What it says of a token stays true until it takes a new `seen`.
+
+    seen: SHA-256 of headers whose tokens it has found good → their callers.
+    """
+
+    seen: dict[bytes, Caller]
+
+
 class Authentication:
     """header: whose whole value is the token; "" for `authorization: Bearer <token>`."""
 
@@ -33,6 +44,7 @@ class Authentication:
         self._binary = f"{self._header}-bin"
         self._bearer = not header
         self._verifier: Verifier | None = None
+        self._lasting: Lasting | None = None
         self._ours = False
 
     def open(self, verifier: Verifier, *, ours: bool = False) -> None:
@@ -41,6 +53,7 @@ class Authentication:
         ours: the verifier is the host's own, which is quick, and what it tells shows no token.
         """
         self._ours = ours
+        self._lasting = verifier if ours and isinstance(verifier, Lasting) else None
         self._verifier = verifier
 
     def caller(
@@ -50,22 +63,37 @@ class Authentication:
 
         bound: is entered while an author's verifier is at work, and may raise.
         """
-        token = self._token(headers)
-        if self._verifier is None:
+        if self._lasting is not None:
+            return self._seen(self._lasting, call_info, headers)
+        token, verifier = self._token(headers), self._verifier
+        if verifier is None:
             raise NotReady("the host is starting")
         if self._ours:
-            return self._verified(self._verifier, call_info, token)
+            return self._verified(verifier, call_info, token)
         with bound:
-            return self._verified(self._verifier, call_info, token)
+            return self._verified(verifier, call_info, token)
+
+    def _seen(self, verifier: Lasting, call_info: Any, headers: Headers) -> Caller:
+        seen = verifier.seen  # before it is asked: of what changes meanwhile nothing stays
+        values = headers.get(self._header, ())
+        shown = hashlib.sha256("\n".join(values).encode()).digest()
+        if (caller := seen.get(shown)) is not None and self._binary not in headers:
+            return caller
+        caller = self._verified(verifier, call_info, self._token(headers))
+        if len(seen) < _MOST_SEEN:
+            seen[shown] = caller
+        return caller
 
     def _verified(self, verifier: Verifier, call_info: Any, token: str) -> Caller:
         try:
-            found = _caller(verifier.verify(call_info=call_info, token=token), token)
+            found = verifier.verify(call_info=call_info, token=token)
+            if type(found) is not Caller or not found.name or _shows(found.name, token):
+                found = _caller(found, token)
         except BaseException as error:  # of an author's verifier: a refusal, and never a hole
             if self._ours and isinstance(error, Unauthenticated):
                 _refuse(error.why)
             _refuse("the verifier failed", _trace(error))
-        if isinstance(found, str):
+        if not isinstance(found, Caller):
             _refuse(found)
         return found
 
@@ -74,18 +102,22 @@ class Authentication:
         return {**headers, self._header: [MASK]}
 
     def _token(self, headers: Headers) -> str:
-        values = headers.get(self._header, [])
-        if len(values) != 1 or self._binary in headers:
+        values = headers.get(self._header)
+        if values is None or len(values) != 1 or self._binary in headers:
             many = "no header" if not values else "more than one header"
             raise Unauthenticated(f"the request has {many} {self._header!r} with a token")
         value = values[0]
         if self._bearer:
             scheme, _, value = value.partition(" ")
-            if scheme.lower() != "bearer":
+            if scheme != "Bearer" and scheme.lower() != "bearer":
                 raise Unauthenticated("the header 'authorization' is not: Bearer <token>")
         if not (token := value.strip(" \t")):
             raise Unauthenticated("the token is empty")
         return token
+
+
+# Headers that are known, at most: of one token there may be several.
+_MOST_SEEN = 1024
 
 
 def _caller(found: Any, token: str) -> Caller | str:

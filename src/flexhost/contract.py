@@ -54,7 +54,7 @@ class Stream:
         self._reader: Reader | None = reader
         self._reading = threading.Lock()
         # whether a batch with the fitted schema is as it should be
-        self._as_it_is = narrow is None and not any(map(_has_required, self._fitted))
+        self._as_it_is = narrow is None and not _required(self._fitted)
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self
@@ -143,11 +143,27 @@ def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:
             _check_columns(table.schema, schema, function)
             columns = [_fit_column(table.column(f.name), f, function) for f in schema]
         fitted = pa.Table.from_arrays(columns, schema=schema)
-    for number, declared in enumerate(schema):
-        if _has_required(declared):
-            for chunk in fitted.column(number).chunks:
-                _check_required(chunk, declared, declared.name, function)
+    for number, declared in _required(schema):
+        for chunk in fitted.column(number).chunks:
+            _check_required(chunk, declared, declared.name, function)
     return fitted
+
+
+def _required(schema: pa.Schema) -> _Columns:
+    """Columns in which a null is forbidden somewhere, with their numbers."""
+    known, found = _known.get(id(schema), (None, []))
+    if known is not schema:
+        found = [(at, column) for at, column in enumerate(schema) if _has_required(column)]
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()  # of calls that asked for some columns
+        _known[id(schema)] = schema, found
+    return found
+
+
+# Of schemas as they are declared: each call of a function has the same object.
+_Columns: TypeAlias = list[tuple[int, pa.Field]]
+_known: dict[int, tuple[pa.Schema, _Columns]] = {}
+_MOST_KNOWN = 256
 
 
 def _has_required(field: pa.Field) -> bool:

@@ -22,7 +22,7 @@ import structlog
 
 from flexhost.call import running
 from flexhost.errors import SettingsError, name_of
-from flexhost.masks import masked, masked_text
+from flexhost.masks import masked
 
 # Attributes that every record has: the rest was given by whoever logged.
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
@@ -31,7 +31,7 @@ STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields
 class Line(logging.LogRecord):
     """A record of the host itself: settled, nobody else has it. All that was logged with it is in
     `fields`, plain values, none of them under `timestamp`, `level` or `logger`, none a secret by
-    its name.
+    its name or its look.
 
     There is one for each call, so it is made without asking what thread and process this is.
     """
@@ -44,9 +44,16 @@ class Line(logging.LogRecord):
     ) -> Line:
         """at: seconds since the epoch."""
         line = cls.__new__(cls)
-        own = {"name": logger.name, "levelno": level, "levelname": logging.getLevelName(level)}
-        own |= {"msg": text, "created": at, "msecs": at % 1 * 1e3, "fields": fields}
-        vars(line).update(_ANY_LINE, **own)
+        vars(line).update(
+            _ANY_LINE,
+            name=logger.name,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            msg=text,
+            created=at,
+            msecs=at % 1 * 1e3,
+            fields=fields,
+        )
         return line
 
 
@@ -75,11 +82,10 @@ class JsonLines(logging.Formatter):
             "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            self.event_key: record.getMessage(),
+            self.event_key: record.msg if type(record) is Line else record.getMessage(),
         }
         if isinstance(record, Line):
-            for key, value in record.fields.items():
-                fields[key] = masked_text(value) if type(value) is str else value
+            fields.update(record.fields)
             return fields
         own = frozenset(fields)
         given: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -22,6 +23,7 @@ from flexhost.errors import (
 )
 from flexhost.events import CallEnded, Event, ExchangeEnded, ReadEnded, Refused, WorkerAbandoned
 from flexhost.logs import Line
+from flexhost.masks import masked_text
 from flexhost.writer import MOST, Sink, Writer
 
 if TYPE_CHECKING:
@@ -71,12 +73,10 @@ class Telemetry:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        if not isinstance(event, Refused):
+        if type(event) is not Refused:
             self._tell(self._clock(), event)
         elif self._events.qsize() > MOST:
             self._writer.left_out += 1
-        elif self.metrics is None and self.tracing is None and _is_of_no_line(event):
-            pass
         else:
             self._events.put((self._clock(), event))
 
@@ -121,7 +121,7 @@ class Telemetry:
             if event is None:
                 return
             if isinstance(event, str):
-                _logger_line(_trouble, logging.INFO, event, at, {})
+                _logger_line(_trouble, logging.INFO, masked_text(event), at, {})
                 return
             if self.metrics is not None:
                 self.metrics(event)
@@ -178,12 +178,14 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
     suppressed: lines like this one that were left out before it.
     """
     match event:
-        case CallEnded(call=call):
+        case CallEnded(call=call, rows=rows):
             if call.error is not None:
                 _line(at, call, call.error)
-            elif event.rows is not None and not _is_of_no_line(event):
-                _line(at, call, None, rows=event.rows, bytes=event.bytes)
-        case ReadEnded(call=call) if event.stream and not _is_of_no_line(event):
+            elif rows is not None and not call.exchange:
+                _line(at, call, None, rows=rows, bytes=event.bytes)
+        case ReadEnded(stream=False):
+            pass
+        case ReadEnded(call=call) if not _is_of_no_line(event):
             _line(
                 at,
                 call,
@@ -207,13 +209,13 @@ def _log(event: Event, at: float, suppressed: int = 0) -> None:
         case Refused():
             fields: dict[str, Any] = {
                 "call_id": event.id,
-                "function": event.function or None,
-                "caller": event.caller or None,
+                "function": _shown(event.function),
+                "caller": _shown(event.caller),
                 "request": event.request,
                 "outcome": "refused",
             }
             if isinstance(event.error, Unauthenticated) and event.error.why:
-                fields["why"] = event.error.why
+                fields["why"] = masked_text(event.error.why)
             if suppressed:
                 fields["suppressed"] = suppressed
             _write(at, fields, event.error)
@@ -224,24 +226,27 @@ def _line(at: float, call: Call, error: HostError | None, **more: Any) -> None:
     started = call.began_at
     fields = {
         "call_id": call.id,
-        "function": call.function.name,
-        "caller": call.caller.name or None,
+        "function": _shown(call.function.name),
+        "caller": _shown(call.caller.name),
         "outcome": outcome(call, error),
         "waiting_sec": round((ended if started is None else started) - call.accepted_at, 6),
         "running_sec": None if started is None else round(ended - started, 6),
-        **({} if call.cache is None else {"cache": call.cache}),
-        **({"exchange_id": call.exchange} if call.exchange else {}),
-        **({} if call.spans is None else call.spans.fields),
-        **more,
     }
+    if call.cache is not None:
+        fields["cache"] = call.cache
+    if call.exchange:
+        fields["exchange_id"] = call.exchange
+    if call.spans is not None:
+        fields.update(call.spans.fields)
+    fields.update(more)
     _write(at, fields, error)
 
 
 def _exchange_line(at: float, exchange: Exchange, seconds: float, error: HostError | None) -> None:
     fields = {
         "exchange_id": exchange.id,
-        "function": exchange.function.name,
-        "caller": exchange.caller.name or None,
+        "function": _shown(exchange.function.name),
+        "caller": _shown(exchange.caller.name),
         "outcome": "ok" if error is None else error.code.lower(),
         "batches": exchange.batches,
         "rows": exchange.rows,
@@ -256,11 +261,11 @@ def _exchange_line(at: float, exchange: Exchange, seconds: float, error: HostErr
 def _write(at: float, fields: dict[str, Any], error: HostError | None) -> None:
     level = logging.INFO
     if error is not None:
-        fields |= {"code": error.code, "error": _cut(str(error), 2_000)}
+        fields |= {"code": error.code, "error": masked_text(_cut(str(error), 2_000))}
         if error.trace:
             callers = error.code == BadCall.code  # a mistake of its caller's, by its author's word
             level = logging.WARNING if callers else logging.ERROR
-            fields["exception"] = _cut(error.trace.rstrip(), 20_000)
+            fields["exception"] = masked_text(_cut(error.trace.rstrip(), 20_000))
     _logger_line(_logger, level, "call", at, fields)
 
 
@@ -270,6 +275,12 @@ def _logger_line(
     if logger.isEnabledFor(level):
         # straight, without the search for the caller's file and line that `log` would make
         logger.handle(Line.of(logger, level, text, at, fields))
+
+
+@functools.lru_cache(1024)
+def _shown(name: str) -> str | None:
+    """A name that comes again with each line."""
+    return masked_text(name) or None
 
 
 def _cut(text: str, most: int) -> str:

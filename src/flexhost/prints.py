@@ -27,6 +27,7 @@ class Prints:
         self._stream = stream
         self._logger = logging.getLogger(name)
         self._begun: WeakKeyDictionary[Call, str] = WeakKeyDictionary()
+        self.some_begun = False  # as far as is known: to look is not for each call that ends
         # a call may print from several threads, and from a `__del__` in the midst of it
         self._lock = threading.RLock()
 
@@ -41,6 +42,7 @@ class Prints:
                 rest = rest[_LONGEST:]
             if rest:
                 self._begun[call] = rest
+                self.some_begun = True
         for line in lines:
             self._log(call, line)
         return len(text)
@@ -51,10 +53,10 @@ class Prints:
 
     def end(self, call: Call) -> None:
         """The call is over: what it began is a line."""
-        if self._begun:
-            with self._lock:
-                rest = self._begun.pop(call, "")
-            self._log(call, rest)
+        with self._lock:
+            rest = self._begun.pop(call, "")
+            self.some_begun = len(self._begun) > 0
+        self._log(call, rest)
 
     def _log(self, call: Call, line: str) -> None:
         token, of = _writing.set(True), running.set(call)
@@ -78,9 +80,15 @@ def capture(emit: Emit) -> Emit:
     sys.stdout, sys.stderr = out, err
 
     def told(event: Event) -> None:
-        if isinstance(event, (CallEnded, ReadEnded)):
-            for stream in (out, err):
-                stream.end(event.call.execution or event.call)
+        if out.some_begun:
+            _end(out, event)
+        if err.some_begun:
+            _end(err, event)
         emit(event)
 
     return told
+
+
+def _end(prints: Prints, event: Event) -> None:
+    if isinstance(event, (CallEnded, ReadEnded)):
+        prints.end(event.call.execution or event.call)

@@ -38,19 +38,20 @@ class _Later(logging.Handler):
         super().__init__()
         self._handlers = handlers
         self._later = later
-        self._sinks: dict[logging.Handler, _Sink] = {}
-        for handler in handlers:
-            if _is_plain(handler):
-                self._sinks[handler] = _Sink(handler)
+        # of all of them, or of none
+        self._sinks = [_Sink(handler) for handler in handlers if _is_plain(handler)]
+        if len(self._sinks) < len(handlers):
+            self._sinks = []
 
     def handle(self, record: logging.LogRecord) -> bool:
+        if self._sinks and type(record) is Line:
+            for sink in self._sinks:
+                if record.levelno >= sink.handler.level:
+                    self._write_text(sink, record)
+            return True
         wanted = [handler for handler in self._handlers if record.levelno >= handler.level]
         if not wanted:
             return False
-        if isinstance(record, Line) and self._sinks.keys() >= set(wanted):
-            for handler in wanted:
-                self._write_text(self._sinks[handler], record)
-            return True
         context = contextvars.copy_context()
         try:
             line = record if isinstance(record, Line) else settled(record)

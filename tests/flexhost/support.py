@@ -213,10 +213,9 @@ def serving(
     make = functools.partial(
         FlightFrontend,
         host,
-        advertise=("127.0.0.1", 0),
         rpcs=Slots(rpcs),
         cut_off=stall > 0,
-        **options,
+        **{"advertise": ("127.0.0.1", 0), **options},
     )
     listen, health = ("127.0.0.1", 0), Health()
     frontend: FlightFrontend | Listener

@@ -74,8 +74,7 @@ def test_the_size_of_a_stream_is_not_known():
 
 
 def test_the_advertised_location_is_the_one_asked_for():
-    with serving(function(numbers)) as client:
-        client.frontend.location = fl.Location("grpc://flex.example:1234")
+    with serving(function(numbers), advertise=("flex.example", 1234)) as client:
         info = client.info(command())
 
     assert info.endpoints[0].locations == [fl.Location("grpc://flex.example:1234")]

@@ -6,7 +6,6 @@ import functools
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import pyarrow.flight as fl
@@ -17,15 +16,16 @@ from flexhost.call import Call
 from flexhost.caller import Caller
 from flexhost.contract import Stream
 from flexhost.errors import BadCall, HostError, Internal, PortTaken, StartError
-from flexhost.frontends import connections, endpoints, flight_batches, flight_exchange, tls
+from flexhost.frontends import connections, flight_batches, flight_exchange, tls
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.address import advertised, try_to_bind, uri
+from flexhost.frontends.endpoints import Endpoints
 from flexhost.frontends.flight_admission import NAME, Admission, Admitted
 from flexhost.frontends.flight_streams import Slots, stream
 from flexhost.frontends.flight_telling import Telling
 from flexhost.function import Headers
 from flexhost.host import Host
-from flexhost.spans import UNTRACED, Tracer
+from flexhost.spans import Tracer
 
 if TYPE_CHECKING:
     from flexhost.certificates import Certificates
@@ -88,13 +88,13 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         except Exception as error:
             raise StartError(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from None
         self.location = advertised(scheme, advertise[0], advertise[1] or self.port)
+        self._endpoints = Endpoints(self.location)
 
     def list_flights(
         self, context: fl.ServerCallContext, criteria: bytes
     ) -> Iterator[fl.FlightInfo]:
         caller, headers, _ = self._admitted(context, "ListFlights")
-        told = self.errors("ListFlights", caller=caller.name)
-        with told, self._traced("ListFlights", headers), self._rpcs:
+        with self._handling("ListFlights", caller, headers), self._rpcs:
             return iter([wire.describe(one) for one in self._host.functions.of(caller)])
 
     def get_schema(
@@ -102,12 +102,11 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
     ) -> fl.SchemaResult:
         caller, headers, _ = self._admitted(context, "GetSchema")
         try:
-            told = self.errors("GetSchema", caller=caller.name)
-            with told, self._traced("GetSchema", headers), self._rpcs:
-                if (name := flight_batches.path_of(descriptor)) is not None:
+            with self._handling("GetSchema", caller, headers), self._rpcs:
+                if (command := wire.command_of(descriptor, self._command)) is None:
+                    name = flight_batches.name_in(descriptor)
                     of = flight_batches.signature(self._host, name, caller)
                     return fl.SchemaResult(of.schema())
-                command = wire.command_of(descriptor, self._command)
                 name, _, _ = wire.decode_command(command)
                 return fl.SchemaResult(self._host.functions.get(name, caller).schema)
         except fl.FlightError as error:  # of which pyarrow would keep neither class nor code here
@@ -117,11 +116,10 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         self, context: fl.ServerCallContext, descriptor: fl.FlightDescriptor
     ) -> fl.FlightInfo:
         caller, headers, _ = self._admitted(context, "GetFlightInfo")
-        told = self.errors("GetFlightInfo", caller=caller.name)
-        with told, self._traced("GetFlightInfo", headers), self._rpcs:
-            if (name := flight_batches.path_of(descriptor)) is not None:
+        with self._handling("GetFlightInfo", caller, headers), self._rpcs:
+            if (command := wire.command_of(descriptor, self._command)) is None:
+                name = flight_batches.name_in(descriptor)
                 return flight_batches.signature(self._host, name, caller).info(descriptor)
-            command = wire.command_of(descriptor, self._command)
             poll = self._poll if wire.POLLABLE in headers else 0.0
             if verb := wire.decode_poll(command):
                 call = self._known(*verb, caller)
@@ -139,12 +137,15 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         caller, headers, _ = self._admitted(context, "DoGet")
         with self.errors("DoGet", caller=caller.name):
             call_id = wire.decode_ticket(ticket)
-            call = self._host.find(call_id, caller) if self._tracer else None
             cut = functools.partial(connections.cut, context.peer()) if self._cut_off else None
             self._rpcs.enter()  # until the stream is dropped
             try:
-                with self._traced("DoGet", headers, call):
+                if self._tracer is None:
                     reading = self._host.read(call_id, cut, caller=caller)
+                else:
+                    call = self._host.find(call_id, caller)
+                    with self._tracer.request("DoGet", headers, call):
+                        reading = self._host.read(call_id, cut, caller=caller)
             except BaseException:
                 self._rpcs.leave()
                 raise
@@ -154,14 +155,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
 
     def list_actions(self, context: fl.ServerCallContext) -> list[tuple[str, str]]:
         caller, headers, _ = self._admitted(context, "ListActions")
-        told = self.errors("ListActions", caller=caller.name)
-        with told, self._traced("ListActions", headers), self._rpcs:
+        with self._handling("ListActions", caller, headers), self._rpcs:
             return list(wire.ACTIONS.items())
 
     def do_action(self, context: fl.ServerCallContext, action: fl.Action) -> Iterator[fl.Result]:
         caller, headers, _ = self._admitted(context, "DoAction")
-        told = self.errors("DoAction", caller=caller.name)
-        with told, self._traced("DoAction", headers), self._rpcs:
+        with self._handling("DoAction", caller, headers), self._rpcs:
             if action.type == wire.PROTOCOL_VERSION:
                 return iter([flight_batches.protocol_version()])
             name, parameters = wire.decode_invalidate(action, self._command)
@@ -176,8 +175,8 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         writer: fl.MetadataRecordBatchWriter,
     ) -> None:
         caller, headers, again = self._admitted(context, "DoExchange")
-        told = self.errors("DoExchange", caller=caller.name, in_stream=True)
-        with told, self._traced("DoExchange", headers):  # it has its slot since its admission
+        # it has its slot since its admission
+        with self._handling("DoExchange", caller, headers, in_stream=True):
             batches = flight_batches.Batches(reader, writer, self._batch, context.is_cancelled)
             cut = functools.partial(connections.cut, context.peer())
             asked = flight_exchange.Asked(descriptor, headers, caller, again, cut)
@@ -225,11 +224,12 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         with self.errors(request):
             return admitted._replace(caller=tls.caller_of(context))
 
-    def _traced(
-        self, request: str, headers: Headers, call: Call | None = None
-    ) -> AbstractContextManager[None]:
-        """call: see `Tracer.request`."""
-        return UNTRACED if self._tracer is None else self._tracer.request(request, headers, call)
+    def _handling(
+        self, request: str, caller: Caller, headers: Headers, *, in_stream: bool = False
+    ) -> Telling:
+        """`errors`, and the span of the request where it is traced."""
+        span = None if self._tracer is None else self._tracer.request(request, headers)
+        return Telling(self._told, request, caller.name, in_stream, span)
 
     def _known(self, verb: bytes, call_id: str, caller: Caller) -> Call:
         """The call that a poll is about. A cancel is done, and answered, here."""
@@ -251,7 +251,7 @@ class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has 
         if call.command:
             descriptor = fl.FlightDescriptor.for_command(call.command)
         rows, size = (-1, -1) if isinstance(data, Stream) else (data.rows, data.size)
-        endpoint = endpoints.endpoint(call.id, self.location, self._host.expires_at(call))
+        endpoint = self._endpoints.of(call.id, self._host.expires_at(call))
         return fl.FlightInfo(data.schema, descriptor, [endpoint], rows, size)
 
 

@@ -32,6 +32,9 @@ _SERVED = {
     fl.FlightMethod.DO_EXCHANGE: "DoExchange",
 }
 _MAY_COME = {fl.FlightMethod.DO_PUT: "DoPut"}
+_GET_FLIGHT_INFO = fl.FlightMethod.GET_FLIGHT_INFO
+_DO_GET = fl.FlightMethod.DO_GET
+_DO_EXCHANGE = fl.FlightMethod.DO_EXCHANGE
 _NAMES = _SERVED | _MAY_COME
 
 
@@ -69,24 +72,25 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
 
     def start_call(self, info: fl.CallInfo, headers: Headers) -> fl.ServerMiddleware | None:
         """Raises a Flight error."""
-        method, caller = info.method, ANYONE
-        thread = threading.get_ident()
+        method, caller, thread = info.method, ANYONE, threading.get_ident()
         self._admitted.pop(thread, None)  # of one whose handler was never run
-        if self._authentication is not None:
+        authentication = self._authentication
+        if authentication is not None:
             try:
-                caller = self._authentication.caller(info, headers, self._rpcs)
+                caller = authentication.caller(info, headers, self._rpcs)
             except BaseException:
                 with self._errors(_NAMES.get(method, method.name)):
                     raise
-        self._refuse_early(method, headers, caller)
+        if method is not _DO_GET:
+            self._refuse_early(method, headers, caller)
         again = None
-        if self._authentication is not None:
-            if method is fl.FlightMethod.DO_EXCHANGE:
-                ask = self._authentication.caller
+        if authentication is not None:
+            if method is _DO_EXCHANGE:
+                ask = authentication.caller
                 again = functools.partial(ask, info, headers, contextlib.nullcontext())
-            headers = self._authentication.masked(headers)
+            headers = authentication.masked(headers)
         self._admitted[thread] = Admitted(caller, headers, again)
-        return self._exchange(caller) if method is fl.FlightMethod.DO_EXCHANGE else None
+        return self._exchange(caller) if method is _DO_EXCHANGE else None
 
     def admitted(self) -> Admitted:
         """Of the request that this thread begins to handle; once."""
@@ -94,12 +98,12 @@ class Admission(fl.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow ha
 
     def _refuse_early(self, method: fl.FlightMethod, headers: Headers, caller: Caller) -> None:
         """Refuse what would be refused anyway while that is cheapest."""
-        if method is fl.FlightMethod.GET_FLIGHT_INFO:
+        if method is _GET_FLIGHT_INFO:
             # one who polls may ask for a call that was accepted
             polls = wire.POLLABLE in headers
             if busy := self._rpcs.refusal() or (None if polls else self._host.overloaded()):
                 raise self._too_many(busy, "GetFlightInfo", caller)
-        elif method is not fl.FlightMethod.DO_GET and method not in _SERVED:
+        elif method not in _SERVED:
             # such requests hold a thread otherwise
             with self._errors(_NAMES.get(method, method.name), caller=caller.name):
                 if method in _MAY_COME:

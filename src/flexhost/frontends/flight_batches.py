@@ -20,13 +20,10 @@ SENDS_ON = ("x-flexhost-ahead", "x-databend-query-id")
 INPUT_COUNT = "x-databend-udf-input-count"
 
 
-def path_of(descriptor: fl.FlightDescriptor) -> str | None:
-    """The name of a function that is called with batches; None when it is a command.
-
-    Raises BadCall.
-    """
+def name_in(descriptor: fl.FlightDescriptor) -> str:
+    """Of a function that is called with batches: a path of one part. Raises BadCall."""
     if descriptor.descriptor_type is not fl.DescriptorType.PATH:
-        return None
+        raise BadCall("the descriptor is a command, expected the name of a function")
     path: list[bytes] = descriptor.path
     if len(path) != 1:
         raise BadCall(f"the path has {len(path)} parts, expected one: the name of a function")

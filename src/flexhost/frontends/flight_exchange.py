@@ -15,7 +15,7 @@ import pyarrow.flight as fl
 from flexhost.call import Call
 from flexhost.caller import Caller
 from flexhost.contract import Stream
-from flexhost.errors import BadCall, Busy, FunctionFailed, ShuttingDown
+from flexhost.errors import Busy, FunctionFailed, ShuttingDown
 from flexhost.exchanges import Exchange
 from flexhost.frontends import flight_batches
 from flexhost.frontends.flight_batches import Batches
@@ -52,9 +52,7 @@ def exchange(host: Host, asked: Asked, batches: Batches) -> None:
 
     Raises UnknownFunction, Unauthorized, NotReady, and what `_answer` raises.
     """
-    name, headers = flight_batches.path_of(asked.descriptor), asked.headers
-    if name is None:
-        raise BadCall("the descriptor is a command, expected the name of a function")
+    name, headers = flight_batches.name_in(asked.descriptor), asked.headers
     if name in flight_batches.BUILTINS:
         flight_batches.answer_builtin(name, batches)
         return

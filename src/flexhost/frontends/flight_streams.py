@@ -33,22 +33,19 @@ class Slots:
         """Why one more would be refused now, the same each time; None when it would not."""
         return None if self.taken < self._most else self.busy
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         """Raises Busy."""
         with self._lock:
-            if busy := self.refusal():
-                raise busy
+            if self.taken >= self._most:
+                raise self.busy
             self.taken += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self.taken -= 1
 
-    def __enter__(self) -> None:
-        self.enter()
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
+    enter = __enter__
+    leave = __exit__
 
 
 Watch = Callable[[Reading], Waiter]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 import pyarrow.flight as fl
 
@@ -15,9 +17,10 @@ class Telling:
 
     tell: the error of the wire for one of the host, the request, its caller, and whether it is in a
           stream.
+    span: is entered and left with it, and sees the error of the host.
     """
 
-    __slots__ = ("_of", "_tell")
+    __slots__ = ("_of", "_span", "_tell")
 
     def __init__(
         self,
@@ -25,13 +28,27 @@ class Telling:
         request: str,
         caller: str,
         in_stream: bool,
+        span: AbstractContextManager[None] | None = None,
     ) -> None:
         self._tell = tell
         self._of = request, caller, in_stream
+        self._span = span
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        if self._span is not None:
+            self._span.__enter__()
 
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._span is not None:
+            try:
+                self._span.__exit__(kind, error, trace)
+            except BaseException as raised:
+                error = raised
         if error is None or isinstance(error, (fl.FlightError, StopIteration, GeneratorExit)):
             return
         told = error if isinstance(error, HostError) else _internal(error)

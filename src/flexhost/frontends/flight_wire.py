@@ -83,20 +83,19 @@ _ticket = msgspec.json.Decoder(_Ticket)
 _to_json = msgspec.json.Encoder().encode
 
 
-def command_of(descriptor: fl.FlightDescriptor, most: int) -> bytes:
-    """The bytes of a descriptor's command. Raises BadCall: not a command, or over `most` bytes."""
-    if descriptor.descriptor_type is not fl.DescriptorType.CMD:
-        raise BadCall("the descriptor is a path, expected a command")
-    command: bytes = descriptor.command
-    _check_size(len(command), most, "command")
+def command_of(descriptor: fl.FlightDescriptor, most: int) -> bytes | None:
+    """The bytes of a descriptor's command; None when it is no command. Raises BadCall: over `most`
+    bytes."""
+    command: bytes | None = descriptor.command
+    if command is not None and len(command) > most:
+        raise _too_large(len(command), most, "command")
     return command
 
 
-def _check_size(size: int, most: int, what: str) -> None:
-    if size > most:
-        error = BadCall(f"the {what} has {size} bytes, at most {most} are taken")
-        error.reason = "max_command_bytes"
-        raise error
+def _too_large(size: int, most: int, what: str) -> BadCall:
+    error = BadCall(f"the {what} has {size} bytes, at most {most} are taken")
+    error.reason = "max_command_bytes"
+    return error
 
 
 def decode_poll(command: bytes) -> tuple[bytes, str] | None:
@@ -147,7 +146,8 @@ def decode_invalidate(action: fl.Action, most: int) -> tuple[str, dict[str, Any]
     """
     if action.type != INVALIDATE:
         raise NotOffered(f"there is no action {_cut(action.type, 64)!r}")
-    _check_size(action.body.size, most, "action's body")
+    if action.body.size > most:
+        raise _too_large(action.body.size, most, "action's body")
     body: _Invalidate = _decode(_invalidate, bytes(action.body), "action's body")
     if body.parameters is not None:
         _hint(body.parameters, "action's body")
