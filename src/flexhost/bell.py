@@ -55,7 +55,7 @@ class Latch:
 
     def __init__(self) -> None:
         self._open = False
-        self._waiting: list[Bell] = []
+        self._waiting: tuple[Bell, ...] = ()
         self._lock = threading.Lock()
 
     def is_set(self) -> bool:
@@ -64,7 +64,7 @@ class Latch:
     def set(self) -> None:
         with self._lock:
             self._open = True
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, ()
         for bell in waiting:
             bell.ring()
 
@@ -76,7 +76,7 @@ class Latch:
         with self._lock:
             if self._open:
                 return True
-            self._waiting.append(bell)
+            self._waiting = (*self._waiting, bell)
         bell.wait(timeout)
         if bell.cheap:
             _spare.append(bell)  # it was rung, once

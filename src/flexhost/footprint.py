@@ -19,15 +19,17 @@ _NOT_SHARED = 2048
 class Footprint(NamedTuple):
     """buffers: address → bytes, of whole allocations: a slice pins all of what it is a slice of.
     own:     bytes that no other table can share.
+    sent:    `size_of` its table, where that was found on the way.
     """
 
     buffers: dict[int, int]
     own: int
+    sent: int | None = None
 
     def without(self, other: Footprint) -> Footprint:
         """What is of this one alone."""
         left = {one: size for one, size in self.buffers.items() if one not in other.buffers}
-        return Footprint(left, self.own)
+        return self._replace(buffers=left)
 
 
 def footprint(table: pa.Table) -> Footprint:
@@ -55,13 +57,21 @@ def _of_small(table: pa.Table) -> Footprint | None:
     size, columns = table.get_total_buffer_size(), table.num_columns
     if size > _NOT_SHARED or not columns or len(batches := table.to_batches()) != 1:
         return None
-    for at in {0, columns - 1}:
-        last = batches[0].column(at).buffers()[-1]
-        if last is None or last.parent is not None:  # of a message or a file, and pins all of it
-            return None
-    metadata = table.schema.metadata or {}
-    own = sum(len(key) + len(value) for key, value in metadata.items())
-    return Footprint({}, own + size + ARRAY * columns)
+    if _is_part(batches[0].column(0)) or (columns > 1 and _is_part(batches[0].column(columns - 1))):
+        return None
+    own = size + ARRAY * columns
+    if metadata := table.schema.metadata:
+        own += sum(len(key) + len(value) for key, value in metadata.items())
+    return Footprint(_NO_BUFFERS, own, size)
+
+
+_NO_BUFFERS: dict[int, int] = {}  # one for all that are small
+
+
+def _is_part(array: pa.Array) -> bool:
+    """Whether it is of a message or a file, and pins all of it; as far as is quickly told."""
+    last = array.buffers()[-1]
+    return last is None or last.parent is not None
 
 
 def _arrays(table: pa.Table) -> Iterator[pa.Array]:
@@ -126,6 +136,8 @@ class Ledger:
 
     def cost(self, footprint: Footprint) -> int:
         """Bytes that adding it would add."""
+        if not footprint.buffers:
+            return footprint.own
         new = (size for address, size in footprint.buffers.items() if address not in self._held)
         return footprint.own + sum(new)
 

@@ -32,10 +32,14 @@ class Kept:
     cached:     one of those that hold it can do without: it goes when there is no other way.
     """
 
-    def __init__(self, table: pa.Table, function: str, retained: Retained) -> None:
+    __slots__ = ("_retained", "cached", "function", "rows", "schema", "size", "writable")
+
+    def __init__(
+        self, table: pa.Table, function: str, retained: Retained, size: int | None = None
+    ) -> None:
         self.schema: pa.Schema = table.schema
         self.rows: int = table.num_rows
-        self.size = size_of(table)
+        self.size = size_of(table) if size is None else size
         self.cached = False
         self.writable = True  # as far as is known
         self.function = function
@@ -59,6 +63,8 @@ class Kept:
 
 class Passing(Kept):
     """One that is given on at once to the only one who wants it: nobody charges or spools it."""
+
+    __slots__ = ("_table",)
 
     def __init__(self, table: pa.Table) -> None:
         self.schema = table.schema
@@ -84,6 +90,8 @@ class Passing(Kept):
 
 class Copy:
     """Where a table is, and how many use it there: its Kept, and each that reads it."""
+
+    __slots__ = ("data", "footprint", "users")
 
     def __init__(self, data: pa.Table | File, footprint: Footprint | None = None) -> None:
         self.data = data

@@ -90,7 +90,7 @@ class OpenCalls:
             columns,
             headers,
             deadline=self._clock() + self._seconds_of(function),
-            keep=self._results.retained.keep,
+            keep=self._results.keep,
             share=self._share_of(parameters, headers) if self._share_of else "",
             caller=caller,
             exchange=exchange,

@@ -43,6 +43,7 @@ class Results:
         self.emit = emit
         self.clock = clock
         self.retained = retained or Retained()
+        self.keep = self.retained.keep  # one for all calls
         self.cache = Cache(emit, clock)
         self._ttl = ttl
         self.after_read = after_read

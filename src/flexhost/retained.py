@@ -103,10 +103,10 @@ class Retained:
         if source is not None and (its := source.kept_by_function) is not None:
             lent = Lent(source, taken)
             taken = taken.without(source.footprint(its))
-        if pins_too_much(table, self._ledger.cost(taken)):
+        if taken.sent is None and pins_too_much(table, self._ledger.cost(taken)):
             table, lent = compacted(table), None
             taken = footprint(table)
-        kept, copy = Kept(table, function, self), Copy(table, taken)
+        kept, copy = Kept(table, function, self, taken.sent), Copy(table, taken)
         del table
         if lent is not None:
             self._lent[kept] = lent

@@ -32,22 +32,25 @@ class RunBounds:
         return count is None or len(count.running) < count.most
 
     def wait(self, call: Call) -> None:
-        self._change(call, waiting=1)
+        if call.function.max_running is not None:
+            self._change(call, waiting=1)
 
     def go(self, call: Call) -> None:
         """It waits no more."""
-        self._change(call, waiting=-1)
+        if call.function.max_running is not None:
+            self._change(call, waiting=-1)
 
     def enter(self, call: Call) -> None:
-        self._change(call, entered=True)
+        if call.function.max_running is not None:
+            self._change(call, entered=True)
 
     def leave(self, call: Call) -> None:
-        self._change(call, entered=False)
+        if call.function.max_running is not None:
+            self._change(call, entered=False)
 
     def _change(self, call: Call, waiting: int = 0, entered: bool | None = None) -> None:
         function = call.function
-        if function.max_running is None:
-            return
+        assert function.max_running is not None
         count = self._counts.setdefault(function.counted_as, _Count(function.max_running))
         before = count.held
         count.waiting += waiting

@@ -10,16 +10,22 @@ import pyarrow as pa
 from flexhost.footprint import Footprint, footprint
 
 
-class Source:
-    """A table as a function returned it."""
+class Source(weakref.ref[pa.Table]):
+    """A table as a function returned it: a reference to it, since there is one for each call.
 
-    def __init__(self, table: pa.Table, forget: Callable[[object], object]) -> None:
-        self._table = weakref.ref(table, forget)
+    key: of its table in `Sources`.
+    """
+
+    __slots__ = ("_footprint", "_returned", "key")
+
+    def __init__(self, table: pa.Table, forget: Callable[[Source], object]) -> None:
+        super().__init__(table, forget)  # type: ignore[call-arg]  # object's, as far as it knows
+        self.key = id(table)
         self._returned = 1
         self._footprint: Footprint | None = None
 
     def returned_again(self, table: pa.Table) -> bool:
-        again = self._table() is table
+        again = self() is table
         self._returned += again
         return again
 
@@ -27,11 +33,11 @@ class Source:
     def kept_by_function(self) -> pa.Table | None:
         """The table, when it came more than once and is still there: it would stay there if we let
         go of it."""
-        return self._table() if self._returned > 1 else None
+        return self() if self._returned > 1 else None
 
     def footprint(self, table: pa.Table) -> Footprint:
         """Of this table, kept if it is that of the function: a large one takes milliseconds."""
-        if table is not self._table():
+        if table is not self():
             return footprint(table)
         if self._footprint is None:
             self._footprint = footprint(table)
@@ -41,12 +47,17 @@ class Source:
 class Sources:
     def __init__(self) -> None:
         self._known: dict[int, Source] = {}
+        self._forgets = self._forget  # one for all
 
     def of(self, table: pa.Table) -> Source:
         """What is known of a table that a function has just returned."""
-        key = id(table)
-        source = self._known.get(key)
+        source = self._known.get(id(table))
         if source is None or not source.returned_again(table):
-            source = Source(table, lambda _: self._known.pop(key, None))
-            self._known[key] = source
+            source = Source(table, self._forgets)
+            self._known[source.key] = source
         return source
+
+    def _forget(self, source: Source) -> None:
+        """Its table is gone. Another one may be in its place already."""
+        if self._known.get(source.key) is source:
+            del self._known[source.key]
