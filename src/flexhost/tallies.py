@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from flexhost.call import Call
 from flexhost.errors import Cancelled
 from flexhost.events import ReadEnded
-from flexhost.observability import outcome
+from flexhost.lines import outcome
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
 _ROWS = (0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)

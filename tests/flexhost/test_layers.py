@@ -124,7 +124,7 @@ LAYERS = [
     ["frontends.listener"],
     ["setting_sources", "kinds", "writer", "author_metrics"],
     ["exposure", "logs"],
-    ["put_off"],
+    ["put_off", "lines"],
     ["settings", "observability", "prints"],
     ["tallies"],
     ["metrics", "gauges", "jwt_tokens", "tracing", "continued", "forwarded"],
