@@ -8,7 +8,8 @@ are joined (64 rows each: 6 times the throughput, measured).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -23,15 +24,15 @@ def arranged(table: pa.Table) -> pa.Table:
     """The same rows, in chunks that leave as they are. Copies only what is joined."""
     if table.num_columns == 0:
         return table
-    if _is_tiny_all_over(table):
+    if is_tiny_all_over(table):
         whole = table.combine_chunks()  # at once: half the time of joining group by group
         rows = min(ROWS, max(1, (JOINED << 3) // (_width(table.schema) or 1)))
         return pa.Table.from_batches(whole.to_batches(max_chunksize=rows), table.schema)
     batches = table.to_batches()
     if len(batches) < 2 and table.get_total_buffer_size() < JOINED:
         return table  # as most are; to look closer costs more than all else here
-    measure = measure_for(table.schema)
-    pieces = [piece for group in groups(batches, measure) for piece in cut(group)]
+    sizes = Sizes(table.schema)
+    pieces = [piece for group in groups(batches, sizes) for piece in sizes.cut(group)]
     if len(pieces) == len(batches) and all(map(operator.is_, pieces, batches)):
         return table
     return pa.Table.from_batches(pieces, table.schema)
@@ -39,11 +40,13 @@ def arranged(table: pa.Table) -> pa.Table:
 
 def size_of(data: pa.Table | pa.RecordBatch | pa.Array) -> int:
     """Bytes of the rows that are there; of whole buffers where these are small, since pyarrow takes
-    long to tell, and for types where it cannot."""
+    long to tell (4 µs a chunk), and for types where it cannot."""
     whole = int(data.get_total_buffer_size())
     if whole < _SMALL:
         return whole
     try:
+        if isinstance(data, pa.Table):
+            return sum(map(_size_of_column, data.columns))
         return int(data.nbytes)
     except pa.ArrowException:  # views, before pyarrow 20
         return whole
@@ -52,14 +55,36 @@ def size_of(data: pa.Table | pa.RecordBatch | pa.Array) -> int:
 _SMALL = 4096
 
 
-Measure = Callable[[pa.RecordBatch], int]
+def _size_of_column(column: pa.ChunkedArray) -> int:
+    type_ = column.type
+    if type(type_) in _FIXED and not column.null_count:
+        with suppress(ValueError):  # text, which is there among them
+            if type_.bit_width % 8 == 0:
+                return int(len(column) * type_.bit_width >> 3)
+    return int(column.nbytes)
 
 
-def measure_for(schema: pa.Schema) -> Measure:
-    """What tells the size of batches with this schema, about, and quickly: it is asked of each."""
-    if (width := _width(schema)) is not None:
-        return lambda batch: int(batch.num_rows * width) >> 3
-    return size_of if "dictionary<" in str(schema) else _sent_size
+class Sizes:
+    """How large batches with this schema are, about, and quickly: each one is asked for."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._width = _width(schema)
+        self._columns = len(schema.names)
+        self._exact = size_of if "dictionary<" in str(schema) else _sent_size
+
+    def of(self, batch: pa.RecordBatch) -> int:
+        if self._width is None:
+            return self._exact(batch)
+        return int(batch.num_rows * self._width) >> 3
+
+    def cut(self, batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
+        """See `cut`."""
+        if self._width is not None:
+            rows = batch.num_rows
+            # of each column the values, perhaps a bit for each row, what describes and pads both
+            if (rows * (self._width + self._columns) >> 3) + 256 * (self._columns + 4) <= LIMIT:
+                return (batch,)
+        return cut(batch)
 
 
 def _width(schema: pa.Schema) -> int | None:
@@ -77,7 +102,7 @@ _FIXED = {pa.DataType, pa.TimestampType, pa.Time32Type, pa.Time64Type, pa.Durati
 _FIXED |= {pa.Decimal128Type, pa.Decimal256Type, pa.FixedSizeBinaryType}
 
 
-def _is_tiny_all_over(table: pa.Table) -> bool:
+def is_tiny_all_over(table: pa.Table) -> bool:
     """Whether its chunks are many, small, and quickly told to be."""
     column = table.column(0)
     chunks = column.num_chunks
@@ -103,12 +128,12 @@ def small(batch: pa.RecordBatch, size: int) -> bool:
     return bool(batch.num_rows < ROWS and size < JOINED)
 
 
-def groups(batches: list[pa.RecordBatch], measure: Measure) -> Iterator[pa.RecordBatch]:
+def groups(batches: list[pa.RecordBatch], sizes: Sizes) -> Iterator[pa.RecordBatch]:
     """Neighbours that are small, joined."""
     group: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        its_rows, its_size = batch.num_rows, measure(batch)
+        its_rows, its_size = batch.num_rows, sizes.of(batch)
         if group and (rows + its_rows > ROWS or size + its_size > JOINED):
             yield from join(group)
             group, rows, size = [], 0, 0
@@ -155,13 +180,18 @@ def cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield piece
 
 
+# Of a message that is cut out of a larger one: it has a description of its own.
+_SAFE = LIMIT - (16 << 10)
+
+
 def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     size = pa.ipc.get_record_batch_size(batch)
     rows = batch.num_rows
     if size <= LIMIT or rows <= 1:
         yield batch
         return
-    each = max(1, min(rows // 2, rows * LIMIT // size))
+    # of one size: a small one would cost as much as a large one
+    each = -(-rows // (size // _SAFE + 1))
     for start in range(0, rows, each):
         yield from _cut(_compact(batch.slice(start, each)))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from flexhost.arguments import Arguments, accept, instance_for
+from flexhost.batches import arranged
 from flexhost.bell import Latch
 from flexhost.caller import ANYONE, Caller
 from flexhost.contract import Stream, fit
@@ -195,9 +196,7 @@ class Call:
         name, narrow = self.function.name, narrowing(self.function, arguments)
         asked = self.schema if narrow is None else self.function.select(arguments.columns)
         data = arrow(returned, asked, name)
-        # a client takes the first batch that comes for the whole answer of a scalar
-        whole = bool(self.exchange) and self.function.kind == SCALAR
-        fitted = fit(data, asked, name, narrow, whole=whole)
+        fitted = fit(data, asked, name, narrow)
         if isinstance(fitted, Stream):
             if self.function.cache is None:
                 return fitted
@@ -206,7 +205,12 @@ class Call:
                 f"function {self.function.name!r} has a Cache and returned a stream: only a "
                 "table can be cached"
             )
-        return Passing(fitted) if self.exchange else self._keep(fitted, _sources.of(data), name)
+        if self.exchange:
+            # a client takes the first batch that comes for the whole answer of a scalar
+            scalar = self.function.kind == SCALAR
+            return Passing(fitted if scalar else arranged(fitted))
+        source = _sources.of(data)
+        return self._keep(source.arranged(fitted), source, name)
 
     def stop(self, error: HostError) -> bool:
         """End the call with this error. False when it had its outcome already."""

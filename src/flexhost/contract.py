@@ -12,7 +12,6 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
-from flexhost import batches
 from flexhost import compute as pc
 from flexhost.casts import lossless, same_kind
 from flexhost.errors import FunctionFailed
@@ -106,12 +105,8 @@ def fit(
     schema: pa.Schema,
     function: str,
     narrow: Narrow | None = None,
-    *,
-    whole: bool = False,
 ) -> Fitted:
     """`data` with exactly the columns of `schema`, or what `narrow` leaves of that.
-
-    whole: a table is left in the chunks that it came in, and not arranged as it leaves best.
 
     A reader becomes a Stream, which fits its batches as they come. Schema metadata of the result is
     kept beside the declared one. Raises FunctionFailed.
@@ -119,8 +114,7 @@ def fit(
     if not isinstance(data, pa.Table):
         return Stream(data, schema, function, narrow)
     table = _fit_table(data, _with_metadata_of(data.schema, schema), function)
-    table = table if narrow is None else narrow(table)
-    return table if whole else batches.arranged(table)
+    return table if narrow is None else narrow(table)
 
 
 def fit_column(column: pa.ChunkedArray, declared: pa.Field, function: str) -> pa.ChunkedArray:

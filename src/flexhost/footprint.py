@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from flexhost.batches import size_of
-
 # Bytes that an array takes beside its buffers (measured: 200,000 batches of one row take 160 MB).
 ARRAY = 800
 # Bytes of a table up to which it counts as its own, be its buffers shared or not: that is less than
@@ -190,9 +188,9 @@ def write(table: pa.Table, sink: pa.NativeFile) -> None:
         writer.write_table(table)
 
 
-def pins_too_much(table: pa.Table, pinned: int) -> bool:
-    """Whether a copy would save more than it takes, of the bytes that the table pins."""
-    return pinned > _WORTH_A_COPY and pinned > 2 * size_of(table) + _WORTH_A_COPY
+def pins_too_much(size: int, pinned: int) -> bool:
+    """Whether a copy would save more than it takes, of the bytes that a table of this size pins."""
+    return pinned > 2 * size + _WORTH_A_COPY
 
 
 _WORTH_A_COPY = 64 << 10

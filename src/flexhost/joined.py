@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -19,6 +20,9 @@ GAP = 0.1
 LONGEST = 1.0
 # Bytes that are taken from the source ahead of the reader.
 AHEAD = 4 << 20
+
+# A batch, with its size in bytes.
+Piece: TypeAlias = tuple[pa.RecordBatch, int]
 
 
 class Joined:
@@ -37,47 +41,55 @@ class Joined:
         source: Iterator[pa.Table | pa.RecordBatch],
         context: contextvars.Context | None = None,
     ) -> None:
-        self._source = _pieces(source, context or contextvars.copy_context())
+        self._source = _pieces(source)
+        self._context = context or contextvars.copy_context()
         self._begun = False
         self._thread: threading.Thread | None = None
-        self._waiting: deque[tuple[pa.RecordBatch, int]] = deque()  # with their sizes
-        self._measure: batches.Measure | None = None
+        self._waiting: deque[Piece] = deque()
         self._rows = self._size = 0
         self._first_at = self._last_at = 0.0
         self._ended = self._closed = False
         self._error: BaseException | None = None
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self
 
     def __next__(self) -> pa.Table:
         """Raises what the source raises, after what came before."""
-        if self._thread is None:
-            batch = next(self._source)
-            if self._measure is None:
-                self._measure = batches.measure_for(batch.schema)
-            size = self._measure(batch)
-            if not self._begun or not batches.small(batch, size):
-                self._begun = True
-                return pa.Table.from_batches([batch])
-            self._add(batch, size)
-            self._thread = threading.Thread(target=self._take, name="stream", daemon=True)
-            self._thread.start()
-        with self._changed:
+        if self._thread is None and (table := self._without_thread()) is not None:
+            return table
+        with self._lock:
             while not self._due():
                 self._changed.wait(self._patience())
             group = self._group()
-            self._changed.notify()
+            if self._size <= AHEAD:
+                self._changed.notify()
             if not group:
                 if self._error is not None:
                     raise self._error
                 raise StopIteration
         return pa.Table.from_batches(batches.join(group))
 
+    def _without_thread(self) -> pa.Table | None:
+        """The first of all, or a large one, which go as they are. None when it was a small one, for
+        which the thread is started."""
+        piece = self._context.run(next, self._source, None)
+        if piece is None:
+            raise StopIteration
+        batch, size = piece
+        if not self._begun or not batches.small(batch, size):
+            self._begun = True
+            return pa.Table.from_batches([batch])
+        self._add(batch, size)
+        self._thread = threading.Thread(target=self._take, name="stream", daemon=True)
+        self._thread.start()
+        return None
+
     def close(self) -> None:
         """The source is let go, at its next table if it works on one right now."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._waiting.clear()
             if self._thread is None:
@@ -88,13 +100,8 @@ class Joined:
         on_every_core()
         source, self._source = self._source, iter(())
         try:
-            assert self._measure is not None
-            for batch in source:
-                size = self._measure(batch)
-                with self._changed:
-                    self._add(batch, size)
-                    if len(self._waiting) == 1 or self._full():
-                        self._changed.notify()
+            while self._context.run(self._fill, source):
+                with self._lock:
                     while self._size > AHEAD and not self._closed:
                         self._changed.wait()
                     if self._closed:
@@ -103,9 +110,24 @@ class Joined:
             self._error = error
         finally:
             del source
-            with self._changed:
+            with self._lock:
                 self._ended = True
                 self._changed.notify()
+
+    def _fill(self, source: Iterator[Piece]) -> bool:
+        """Take until enough waits. Not to be entered for each table, which would cost as much as to
+        take it. False when there is no more, or nobody wants it."""
+        for batch, size in source:
+            with self._lock:
+                if self._closed:
+                    return False
+                was_full = self._full()
+                self._add(batch, size)
+                if len(self._waiting) == 1 or (not was_full and self._full()):
+                    self._changed.notify()
+                if self._size > AHEAD:
+                    return True
+        return False
 
     def _add(self, batch: pa.RecordBatch, size: int) -> None:
         self._last_at = time.monotonic()
@@ -148,9 +170,11 @@ class Joined:
         return group
 
 
-def _pieces(
-    source: Iterator[pa.Table | pa.RecordBatch], context: contextvars.Context
-) -> Iterator[pa.RecordBatch]:
-    while (data := context.run(next, source, None)) is not None:
+def _pieces(source: Iterator[pa.Table | pa.RecordBatch]) -> Iterator[Piece]:
+    sizes: batches.Sizes | None = None
+    for data in source:
         for batch in (data,) if isinstance(data, pa.RecordBatch) else data.to_batches():
-            yield from batches.cut(batch)
+            if sizes is None:
+                sizes = batches.Sizes(batch.schema)
+            for piece in sizes.cut(batch):
+                yield piece, sizes.of(piece)

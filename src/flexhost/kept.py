@@ -34,12 +34,10 @@ class Kept:
 
     __slots__ = ("_retained", "cached", "function", "rows", "schema", "size", "writable")
 
-    def __init__(
-        self, table: pa.Table, function: str, retained: Retained, size: int | None = None
-    ) -> None:
+    def __init__(self, table: pa.Table, function: str, retained: Retained, size: int) -> None:
         self.schema: pa.Schema = table.schema
         self.rows: int = table.num_rows
-        self.size = size_of(table) if size is None else size
+        self.size = size
         self.cached = False
         self.writable = True  # as far as is known
         self.function = function

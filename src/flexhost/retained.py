@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from flexhost.batches import size_of
 from flexhost.errors import Busy, FunctionFailed, HostError, NoResult
 from flexhost.events import Emit, Evicted
 from flexhost.footprint import Ledger, compacted, footprint, pins_too_much
@@ -100,13 +101,15 @@ class Retained:
         have, and ArrowException for a table that can be written no more than sent.
         """
         taken, lent = footprint(table) if source is None else source.footprint(table), None
-        if source is not None and (its := source.kept_by_function) is not None:
+        if source is not None and (its := source.lends(table)) is not None:
             lent = Lent(source, taken)
             taken = taken.without(source.footprint(its))
-        if taken.sent is None and pins_too_much(table, self._ledger.cost(taken)):
-            table, lent = compacted(table), None
-            taken = footprint(table)
-        kept, copy = Kept(table, function, self, taken.sent), Copy(table, taken)
+        if (size := taken.sent) is None:
+            size = size_of(table)
+            if pins_too_much(size, self._ledger.cost(taken)):
+                table, lent = compacted(table), None
+                taken, size = footprint(table), size_of(table)
+        kept, copy = Kept(table, function, self, size), Copy(table, taken)
         del table
         if lent is not None:
             self._lent[kept] = lent

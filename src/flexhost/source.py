@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from flexhost import batches
 from flexhost.footprint import Footprint, footprint
 
 
@@ -16,13 +17,14 @@ class Source(weakref.ref[pa.Table]):
     key: of its table in `Sources`.
     """
 
-    __slots__ = ("_footprint", "_returned", "key")
+    __slots__ = ("_footprint", "_made", "_returned", "key")
 
     def __init__(self, table: pa.Table, forget: Callable[[Source], object]) -> None:
         super().__init__(table, forget)  # type: ignore[call-arg]  # object's, as far as it knows
         self.key = id(table)
         self._returned = 1
         self._footprint: Footprint | None = None
+        self._made: _Made | None = None
 
     def returned_again(self, table: pa.Table) -> bool:
         again = self() is table
@@ -35,10 +37,52 @@ class Source(weakref.ref[pa.Table]):
         go of it."""
         return self() if self._returned > 1 else None
 
+    def arranged(self, table: pa.Table) -> pa.Table:
+        """As it leaves best. Of the function's own table that is made once as long as a result has
+        it: they share the memory, too."""
+        made = self._made if table is self() else None
+        if made is not None and (arranged := made()) is not None:
+            return arranged
+        arranged = batches.arranged(table)
+        if arranged is not table and table is self():
+            self._made = _Made(arranged, copied=batches.is_tiny_all_over(table))
+        return arranged
+
+    def lends(self, table: pa.Table) -> pa.Table | None:
+        """The table that the function keeps, if `table` may be a part of it."""
+        if (made := self._made) is not None and made.copied and table is made():
+            return None
+        return self.kept_by_function
+
     def footprint(self, table: pa.Table) -> Footprint:
-        """Of this table, kept if it is that of the function: a large one takes milliseconds."""
+        """Kept, of what may come again: that of a large table takes milliseconds."""
         if table is not self():
-            return footprint(table)
+            made = self._made
+            return (
+                footprint(table) if made is None or table is not made() else made.footprint(table)
+            )
+        if self._footprint is None:
+            self._footprint = footprint(table)
+        return self._footprint
+
+
+class _Made(weakref.ref[pa.Table]):
+    """What was made of the table of a function: a reference to it, since results have it.
+
+    copied: it has none of the memory of that one.
+    """
+
+    __slots__ = ("_footprint", "copied")
+
+    def __init__(self, table: pa.Table, *, copied: bool) -> None:
+        super().__init__(table)  # type: ignore[call-arg]  # as above
+        self.copied = copied
+        self._footprint: Footprint | None = None
+
+    def __new__(cls, table: pa.Table, *, copied: bool) -> _Made:
+        return super().__new__(cls, table)
+
+    def footprint(self, table: pa.Table) -> Footprint:
         if self._footprint is None:
             self._footprint = footprint(table)
         return self._footprint

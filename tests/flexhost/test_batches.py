@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import LONG, function, serving
 
-from flexhost.batches import JOINED, LIMIT, ROWS, arranged, cut
-from flexhost.contract import fit
+from flexhost.batches import JOINED, LIMIT, ROWS, Sizes, arranged, cut, size_of
 from flexhost.joined import Joined
 
 TEXTS = [f"{n:05} " + "x" * 94 for n in range(100_000)]  # 10 MB
@@ -99,6 +98,53 @@ def test_cutting_copies_nothing():
     assert pa.total_allocated_bytes() - before < 1000
 
 
+def test_what_is_cut_is_cut_into_pieces_of_one_size():
+    batch = pa.record_batch({"c": pa.array(range(524_288))})  # 4 MiB
+
+    assert [piece.num_rows for piece in cut(batch)] == [262_144, 262_144]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([pa.bool_(), pa.int8(), pa.float64(), pa.decimal128(9, 2), pa.binary(3)]),
+    st.sampled_from([1, 30, 20_000]),
+    st.integers(1, 3 * LIMIT),
+    st.booleans(),
+)
+def test_what_is_told_to_fit_by_its_types_alone_fits(type_, columns, bytes_, nulls):
+    rows = min(500_000, bytes_ * 8 // (columns * (type_.bit_width + nulls)) + 1)
+    column = pa.nulls(rows, type_) if nulls else pa.nulls(rows, type_).fill_null(_zero(type_))
+    batch = pa.RecordBatch.from_arrays([column] * columns, [f"c{n}" for n in range(columns)])
+
+    pieces = list(Sizes(batch.schema).cut(batch))
+
+    assert all(size(piece) <= LIMIT or piece.num_rows == 1 for piece in pieces)
+    assert sum(piece.num_rows for piece in pieces) == rows
+
+
+def _zero(type_):
+    return pa.scalar({pa.bool_(): False, pa.binary(3): b"xxx"}.get(type_, 0), type_)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(range(10_000)),
+        pa.array([None, 1] * 5_000),
+        pa.array([True, False] * 50_000),
+        pa.array(TEXTS[:1_000]),
+        pa.array([1, 2] * 5_000, pa.decimal128(20, 2)),
+        pa.array([[1], None] * 2_000),
+        pa.array(TEXTS[:1_000]).dictionary_encode(),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_the_size_of_a_table_is_that_of_the_rows_that_are_there(column):
+    table = pa.table({"c": pa.chunked_array([column.slice(5), column.slice(1, 700)])})
+
+    assert size_of(table) == table.nbytes
+
+
 def test_a_single_row_that_is_larger_goes_whole():
     batch = pa.record_batch({"c": ["a", "x" * 5_000_000, "b"]})
 
@@ -111,10 +157,10 @@ def test_tiny_chunks_of_a_table_are_joined_and_large_ones_are_not_copied():
     table = pa.concat_tables([large, *tiny])
     before = pa.total_allocated_bytes()
 
-    fitted = fit(table, table.schema, "f")
+    made = arranged(table)
 
-    assert fitted.column(0).num_chunks == 2
-    assert fitted.equals(table)
+    assert made.column(0).num_chunks == 2
+    assert made.equals(table)
     assert pa.total_allocated_bytes() - before < 10_000
 
 
@@ -251,6 +297,29 @@ def test_closing_lets_the_source_go_also_while_it_works():
     assert list(joined) == []
     go_on.set()
     assert closed.wait(LONG)
+
+
+def test_closing_lets_a_source_go_that_is_held_up_for_its_reader():
+    closed, far = threading.Event(), threading.Event()
+
+    def source():
+        try:
+            for n in range(10_000):
+                if n == 50:  # 80 KB each, and 4 MiB are taken ahead
+                    far.set()
+                yield pa.table({"c": pa.array(range(10_000))})
+        finally:
+            closed.set()
+
+    joined = Joined(source())
+    next(joined)
+    next(joined)
+    assert far.wait(LONG)
+
+    joined.close()
+
+    assert closed.wait(LONG)
+    assert list(joined) == []
 
 
 # --- with real clients

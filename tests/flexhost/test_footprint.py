@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from support import total
 
+from flexhost.batches import size_of
 from flexhost.footprint import ARRAY, Ledger, compacted, footprint, pins_too_much
 
 NUMBERS = pa.table({"n": pa.array(range(1_000), pa.int64())})
@@ -103,8 +104,8 @@ def test_a_view_of_a_buffer_that_grows_known_later_counts_as_the_whole():
 def test_a_small_slice_is_worth_a_copy_and_a_large_one_is_not():
     large = pa.table({"n": pa.array(range(100_000), pa.int64())})
 
-    assert pins_too_much(large.slice(0, 10), total(large))
-    assert not pins_too_much(large.slice(0, 60_000), total(large))
+    assert pins_too_much(size_of(large.slice(0, 10)), total(large))
+    assert not pins_too_much(size_of(large.slice(0, 60_000)), total(large))
 
 
 def test_a_compacted_table_is_the_same_and_takes_just_its_rows():

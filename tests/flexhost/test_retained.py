@@ -197,6 +197,65 @@ def test_views_of_one_table_are_written_at_most_once_to_make_room(spool, budget)
     assert [numbers(one)[0] for one in (*kept, *others)] == [0] * 21 + [1]
 
 
+TINY = 2_000  # batches
+
+
+def tiny_batches():
+    rows = [pa.record_batch({"n": pa.array(range(64))}) for _ in range(TINY)]
+    return pa.Table.from_batches(rows)
+
+
+def answered(retained, sources, modules):
+    source = sources.of(modules)
+    return retained.keep(source.arranged(modules), source)
+
+
+def test_what_is_made_of_the_tiny_batches_of_a_modules_table_is_shared_by_its_results():
+    retained, sources, modules = Retained(), Sources(), tiny_batches()
+
+    first = answered(retained, sources, modules)
+    alone = retained.bytes
+    several = [answered(retained, sources, modules) for _ in range(10)]
+
+    assert alone >= modules.nbytes  # a copy: its function keeps the batches alone
+    assert retained.bytes < 1.1 * alone
+    for kept in (first, *several):
+        assert numbers(kept) == list(range(64)) * TINY
+        kept.release()
+    assert retained.bytes == 0
+
+
+def test_what_is_made_of_a_modules_table_goes_with_the_last_result_and_is_made_again():
+    retained, sources, modules = Retained(), Sources(), tiny_batches()
+    answered(retained, sources, modules).release()
+    assert sources.of(modules)._made() is None
+
+    kept = answered(retained, sources, modules)
+
+    assert numbers(kept) == list(range(64)) * TINY
+    assert retained.bytes >= modules.nbytes
+
+
+def test_pieces_of_a_large_table_of_a_module_take_no_room():
+    retained, sources, modules = Retained(), Sources(), table(rows=60 * ROWS)  # leaves in two
+
+    first, second = (answered(retained, sources, modules) for _ in range(2))
+    first.release()
+
+    assert second.open().table.column(0).num_chunks == 2
+    assert retained.bytes < 10_000
+    assert numbers(second) == list(range(60 * ROWS))
+
+
+def test_only_the_table_of_the_function_itself_is_taken_for_what_was_made_of_it():
+    source, modules = Sources().of(both := tiny_batches()), both.slice(64)
+
+    whole, less = source.arranged(both), source.arranged(modules)
+
+    assert (whole.num_rows, less.num_rows) == (64 * TINY, 64 * (TINY - 1))
+    assert source.arranged(both) is whole
+
+
 def test_another_table_at_the_same_address_is_not_taken_for_one_that_comes_again():
     sources = Sources()
     for _ in range(100):
