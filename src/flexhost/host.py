@@ -29,7 +29,8 @@ from flexhost.upkeep import Upkeep
 from flexhost.waiters import Waiter, Waiters
 
 # Seconds between two looks at who waits, which calls are late and what has expired. With the 0.35 s
-# between two questions to one caller: who left is noticed within 0.5 s.
+# between two questions to one caller: who left is noticed within 0.5 s, and later only where
+# hundreds wait, see `Waiters`.
 TICK = 0.05
 # Seconds that nobody need wait for a call whose caller polls, at the least.
 POLL_PATIENCE = 10.0
@@ -69,7 +70,7 @@ class Host:
         self._registry: Registry | None = None
         self._caches = False  # whether a call may be answered without being run
         self._draining = False
-        self._waiters = Waiters()
+        self._waiters = Waiters(clock)
         self._open = OpenCalls(
             executor,
             results,

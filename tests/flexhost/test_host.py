@@ -29,7 +29,7 @@ from flexhost.executors.threads import Threads
 from flexhost.host import UNREAD, Host
 from flexhost.registry import Registry
 from flexhost.results import Results
-from flexhost.waiters import EVERY, Waiters
+from flexhost.waiters import AT_ONCE, EVERY, Waiters
 
 TABLE = pa.table({"n": [1]})
 
@@ -201,9 +201,8 @@ def test_each_call_that_a_drain_ends_has_an_error_of_its_own(hosting):
 
 def test_a_caller_is_never_asked_for_after_its_request_is_over():
     asked = []
-    waiters = Waiters()
+    waiters = Waiters(lambda: 0.0)
     waiter = waiters.enter(lambda: asked.append(1) or False, lambda gone: None)
-    waiters.look(0.0)
     waiters.look(0.9 * EVERY)
     assert asked == []  # most are here for a shorter time
     waiters.look(EVERY)
@@ -211,9 +210,32 @@ def test_a_caller_is_never_asked_for_after_its_request_is_over():
     assert len(asked) == 2
 
     waiter.leave()
-    waiter.look(10 * EVERY)  # a look that began before
+    waiters.look(10 * EVERY)
 
     assert len(asked) == 2
+
+
+def test_of_many_callers_a_look_asks_some_and_the_next_one_others():
+    asked = []
+    waiters = Waiters(lambda: 0.0)
+    for number in range(2 * AT_ONCE + 1):
+        waiters.enter(lambda number=number: asked.append(number), lambda gone: None)
+
+    for _ in range(4):
+        waiters.look(EVERY)
+
+    assert asked == list(range(2 * AT_ONCE + 1))
+
+
+def test_callers_that_all_left_are_found_in_one_look():
+    left = []
+    waiters = Waiters(lambda: 0.0)
+    for _ in range(3 * AT_ONCE):
+        waiters.enter(lambda: True, left.append)
+
+    waiters.look(EVERY)
+
+    assert left == 3 * AT_ONCE * [True]
 
 
 def test_leaving_waits_for_a_question_under_way():
@@ -225,9 +247,8 @@ def test_leaving_waits_for_a_question_under_way():
         assert not left.is_set(), "asked for a request that was over"
         return False
 
-    waiters = Waiters()
+    waiters = Waiters(lambda: 0.0)
     waiter = waiters.enter(gone, lambda gone: None)
-    waiters.look(0.0)
     look = threading.Thread(target=waiters.look, args=[EVERY])
     look.start()
     assert asking.wait(LONG)
@@ -242,10 +263,9 @@ def test_leaving_waits_for_a_question_under_way():
 
 def test_a_caller_that_was_found_gone_leaves_once():
     left = []
-    waiters = Waiters()
+    waiters = Waiters(lambda: 0.0)
     waiter = waiters.enter(lambda: True, left.append)
 
-    waiters.look(0.0)
     waiters.look(EVERY)
     waiter.leave()
 
