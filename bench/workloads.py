@@ -79,7 +79,11 @@ _STREAMS = (_SPEED, _CPU_GB, _CLIENT)
 
 _USUAL = Setup(("small", "streamed", "burning"))
 _WAITERS, _SECONDS, _THREADS = 2000, 0.05, 32
-_MANY = Setup(("small", "waiting"), _THREADS, ("task_queue_size = 4096", "max_rpcs = 8192"))
+_MANY = Setup(
+    ("small", "waiting"),
+    _THREADS,
+    ("task_queue_size = 4096", "max_rpcs = 8192", "switch_interval_ms = 250"),
+)
 # one call runs and one waits, so that a third is refused
 _FULL = Setup(("small", "waiting"), 1, ("task_queue_size = 1",), blocked=3)
 _MIB = 1 << 20

@@ -8,6 +8,7 @@ import functools
 import gc
 import logging
 import os
+import sys
 import threading
 from contextlib import AbstractContextManager
 from typing import NoReturn, Protocol
@@ -91,6 +92,7 @@ def _serve(
     wanted = within_limit(loaded.settings.server, capacity.threads(), frontends)
     capacity.bound_pools(capacity.processors())
     affinity.keep_requests_on(wanted.grpc_cores)
+    sys.setswitchinterval(wanted.switch_interval_ms / 1000)
     if wanted.stream_stall_sec and not connections.AVAILABLE:
         raise SettingsError("[server] stream_stall_sec needs /proc/self/fd, which is not here")
     # gRPC writes a line to stderr for each handshake that fails: whoever can reach the port could

@@ -86,6 +86,7 @@ class Server:
     max_batch_bytes: Bytes = 64 << 20
     max_abandoned: Count = 16
     grpc_cores: CountOr0 = 1
+    switch_interval_ms: Count = 5
     stream_stall_sec: Seconds = 0.0
     fair_queue_by: Rule = ""
     drain_sec: Seconds = 30.0
