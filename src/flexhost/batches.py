@@ -104,6 +104,8 @@ _FIXED |= {pa.Decimal128Type, pa.Decimal256Type, pa.FixedSizeBinaryType}
 
 def is_tiny_all_over(table: pa.Table) -> bool:
     """Whether its chunks are many, small, and quickly told to be."""
+    if table.num_rows < _MANY:
+        return False
     column = table.column(0)
     chunks = column.num_chunks
     if chunks < _MANY or (width := _width(table.schema)) is None:
