@@ -33,11 +33,14 @@ def home() -> set[int]:
 
 @contextmanager
 def at_home() -> Iterator[None]:
-    """Threads that are started in here stay where requests are handled, as do those they start."""
+    """Threads that are started in here stay where requests are handled, as do those they start, and
+    are patient: see `_run_as`."""
     go_home()
+    before = _run_as(_BATCH)
     try:
         yield
     finally:
+        _run_as(before)
         on_every_core()
 
 
@@ -103,6 +106,27 @@ def _run_on(cores: set[int], thread: int = 0) -> None:
     if cores:
         with suppress(OSError):  # not allowed here: nothing is lost but speed
             os.sched_setaffinity(thread, cores)
+
+
+def _run_as(policy: int | None) -> int | None:
+    """Have the system schedule this thread by this policy, and by which it did before; None where
+    that cannot be told, or was somebody's choice.
+
+    SCHED_BATCH: a thread that is woken waits until the one that runs has to wait itself. Else the
+    one that lets go of the interpreter for a moment, which wakes who waits for it, is put aside at
+    once, and finds it taken when it goes on.
+    """
+    try:
+        before = os.sched_getscheduler(0)
+        if policy is None or before not in (os.SCHED_OTHER, os.SCHED_BATCH):
+            return None
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+    except (AttributeError, OSError):  # no Linux, or not allowed here: nothing is lost but speed
+        return None
+    return before
+
+
+_BATCH = getattr(os, "SCHED_BATCH", None)
 
 
 def _near(number: int) -> set[int]:

@@ -64,6 +64,27 @@ def test_requests_are_handled_on_one_core(monkeypatch):
     assert os.sched_getaffinity(0) == ALL
 
 
+def test_who_is_woken_where_requests_are_handled_puts_nobody_aside():
+    policies = []
+    with serving(function(lambda *_: policies.append(os.sched_getscheduler(0)) or ONE)) as client:
+        client.call()
+
+    assert policies == [os.SCHED_BATCH], "of a thread that a request has started"
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_where_the_policy_may_not_be_set_nothing_is_lost(monkeypatch):
+    def refused(*_):
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refused)
+    made, seen = where()
+    with serving(made) as client:
+        assert client.call() == ONE
+
+    assert len(seen) == 1
+
+
 def test_a_function_runs_on_every_core_until_it_has_shown_that_it_takes_little():
     made, seen = where()
     with serving(made) as client:
