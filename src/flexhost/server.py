@@ -201,11 +201,12 @@ def _serve(
                 metrics,
                 fresh=watching is not None,
             )
-            gc.enable()  # from the first code of an author on
-            functions = served.load(loaded.settings)
             # what is there now stays: to look through it for garbage, while results are kept, would
             # hold up all calls for 40 ms now and then (measured)
             gc.freeze()
+            gc.enable()  # from the first code of an author on
+            functions = served.load(loaded.settings)
+            gc.freeze()  # what that has imported, too
             served.serve(functions)
             runtime.open()
             stopping.loaded = True

@@ -21,7 +21,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _start(options: argparse.Namespace) -> NoReturn:
-    gc.disable()  # nothing of what is imported is garbage: a tenth of the start (measured)
+    gc.disable()  # nothing of what is imported is garbage: until that is there
     from flexhost import logs, server, settings
 
     loaded = settings.load(options.config)
