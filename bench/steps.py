@@ -23,14 +23,15 @@ from typing import Any
 import pyarrow.flight as fl
 
 from clients import clients
+from flexhost import lines
 from flexhost.auth import Authentication
 from flexhost.call import Call
 from flexhost.closers import Closers
 from flexhost.contract import fit
 from flexhost.describe import describe
 from flexhost.events import CallEnded
-from flexhost.frontends import endpoints
 from flexhost.frontends import flight_wire as wire
+from flexhost.frontends.endpoints import Endpoints
 from flexhost.logs import JsonLines, Line
 from flexhost.metrics import Metrics
 from flexhost.results import Results
@@ -102,9 +103,10 @@ def _steps() -> dict[str, Callable[[], object]]:
     results.add(ended)
     event, metrics = CallEnded(ended, 6, 235), Metrics()
     metrics.expect([function])
-    line, lines = Line("flexhost.calls", 20, "", 0, "call", (), None), JsonLines()
-    line.fields = {"call_id": ended.id, "function": "small", "outcome": "ok", "rows": 6}
-    location = fl.Location("grpc://127.0.0.1:1")
+    said, form = lines.of(event, time.time()), JsonLines()
+    assert said is not None
+    line = Line.of(said.logger, said.level, said.text, said.at, said.fields)
+    endpoints = Endpoints(fl.Location("grpc://127.0.0.1:1"))
     return {
         "the token of a request (twice)": lambda: authentication.caller(None, headers, _NO_BOUND),
         "decode the command": lambda: wire.decode_command(_COMMAND),
@@ -112,12 +114,11 @@ def _steps() -> dict[str, Callable[[], object]]:
         "the function itself": lambda: Small().call({}, None, {}),
         "check the table against its schema": lambda: fit(table, function.schema, "small"),
         "keep it within the budget, and free it": kept,
-        "where and until when it is read": lambda: endpoints.endpoint(
-            ended.id, location, time.time()
-        ),
+        "where and until when it is read": lambda: endpoints.of(ended.id, time.time()),
         "open it for a read, and close it": read,
         "metrics": lambda: metrics(event),
-        "the line of the log": lambda: lines.format(line),
+        "what the line of the log says": lambda: lines.of(event, time.time()),
+        "its form, in the thread that writes": lambda: form.format(line),
     }
 
 
