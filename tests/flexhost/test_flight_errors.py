@@ -386,3 +386,20 @@ def test_every_code_an_error_can_have_is_known_to_the_wire():
 
     ours = [cls for cls in kinds(HostError) if cls.__module__ == HostError.__module__]
     assert {cls.code for cls in ours} <= set(flight_wire.CODES)
+
+
+def test_a_request_whose_span_cannot_begin_is_answered_with_a_code():
+    class NoSpan:
+        def request(self, *_):
+            return self
+
+        def __enter__(self):
+            raise RuntimeError("no span")
+
+        def __exit__(self, *_): ...
+
+    with serving(function(numbers), tracer=NoSpan()) as client:
+        with pytest.raises(fl.FlightInternalError) as raised:
+            client.info(command())
+
+    assert flight_code(raised.value)[0] == 500

@@ -725,3 +725,31 @@ def test_lines_of_calls_that_end_together_are_written_at_once_in_their_order(mon
     ids = [call.id for call in made]
     assert [line.get("call_id") for line in lines] == [*ids[:3], None, *ids[3:]]
     assert [text.count("call_id") for text in written.texts if "call_id" in text] == [3, 2]
+
+
+def test_a_line_that_waits_for_a_slow_log_keeps_neither_its_call_nor_its_table():
+    telemetry = Telemetry()
+    writing, go_on = threading.Event(), threading.Event()
+    telemetry.later(lambda: (writing.set(), go_on.wait(LONG)))
+    assert writing.wait(LONG)
+    call = ended(pa.table({"n": [1]}))
+
+    telemetry(of(call))
+    gone = weakref.ref(call)
+    del call
+
+    assert gone() is None
+    go_on.set()
+    telemetry.close(LONG)
+
+
+def test_a_line_that_cannot_be_made_costs_only_itself(caplog):
+    lines, written = writer.Writer(), []
+
+    assert lines.made_later(lambda: 1 / 0, 10)
+    assert lines.made_later(lambda: lines.text_later(written.append, "a\n"), 10)
+    assert lines.text_later(written.append, "b\n")
+    lines.close(LONG)
+
+    assert "".join(written) == "a\nb\n"
+    assert "a line of the log was lost" in caplog.text

@@ -35,8 +35,14 @@ class Telling:
         self._span = span
 
     def __enter__(self) -> None:
-        if self._span is not None:
+        if self._span is None:
+            return
+        try:
             self._span.__enter__()
+        except BaseException as error:
+            self._span = None
+            self.__exit__(type(error), error, None)
+            raise
 
     def __exit__(
         self,
