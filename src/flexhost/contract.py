@@ -7,14 +7,35 @@ way there and back. A missing column, a lossy cast or a null where none may be f
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
 from flexhost import compute as pc
 from flexhost.casts import lossless, same_kind
 from flexhost.errors import FunctionFailed
+
+_T = TypeVar("_T")
+
+
+def by_schema(tell: Callable[[pa.Schema], _T]) -> Callable[[pa.Schema], _T]:
+    """`tell`, asked once of each schema that comes again, as those do that are declared: each call
+    of a function has the same object."""
+    known: dict[int, tuple[pa.Schema, _T]] = {}
+
+    def told(schema: pa.Schema) -> _T:
+        found = known.get(id(schema))
+        if found is None or found[0] is not schema:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()  # of calls that asked for some columns
+            known[id(schema)] = found = schema, tell(schema)
+        return found[1]
+
+    return told
+
+
+_MOST_KNOWN = 256
 
 
 @runtime_checkable
@@ -143,21 +164,10 @@ def _fit_table(table: pa.Table, schema: pa.Schema, function: str) -> pa.Table:
     return fitted
 
 
-def _required(schema: pa.Schema) -> _Columns:
+@by_schema
+def _required(schema: pa.Schema) -> list[tuple[int, pa.Field]]:
     """Columns in which a null is forbidden somewhere, with their numbers."""
-    known, found = _known.get(id(schema), (None, []))
-    if known is not schema:
-        found = [(at, column) for at, column in enumerate(schema) if _has_required(column)]
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()  # of calls that asked for some columns
-        _known[id(schema)] = schema, found
-    return found
-
-
-# Of schemas as they are declared: each call of a function has the same object.
-_Columns: TypeAlias = list[tuple[int, pa.Field]]
-_known: dict[int, tuple[pa.Schema, _Columns]] = {}
-_MOST_KNOWN = 256
+    return [(at, column) for at, column in enumerate(schema) if _has_required(column)]
 
 
 def _has_required(field: pa.Field) -> bool:

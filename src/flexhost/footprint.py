@@ -31,7 +31,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(table: pa.Table) -> Footprint:
-    if (small := _of_small(table)) is not None:
+    if (small := of_small(table)) is not None:
         return small
     whole: dict[int, int] = {}
     own = sum(len(key) + len(value) for key, value in (table.schema.metadata or {}).items())
@@ -49,9 +49,11 @@ def footprint(table: pa.Table) -> Footprint:
     return Footprint(whole, own)
 
 
-def _of_small(table: pa.Table) -> Footprint | None:
+def of_small(table: pa.Table) -> Footprint | None:
     """Told without a look at each column, which costs as much as to make the table. None for one
     that is not small, or may pin what is not."""
+    if table.num_rows > _NOT_SHARED:  # it may have as many chunks, and be long in telling
+        return None
     size, columns = table.get_total_buffer_size(), table.num_columns
     if size > _NOT_SHARED or not columns or len(batches := table.to_batches()) != 1:
         return None

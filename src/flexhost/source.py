@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from flexhost import batches
-from flexhost.footprint import Footprint, footprint
+from flexhost.footprint import Footprint, footprint, of_small
 
 
 class Source(weakref.ref[pa.Table]):
@@ -40,11 +40,16 @@ class Source(weakref.ref[pa.Table]):
     def arranged(self, table: pa.Table) -> pa.Table:
         """As it leaves best. Of the function's own table that is made once as long as a result has
         it: they share the memory, too."""
-        made = self._made if table is self() else None
+        its_own = table is self()
+        if (small := of_small(table)) is not None:  # of one chunk: it leaves as it is
+            if its_own:
+                self._footprint = small
+            return table
+        made = self._made if its_own else None
         if made is not None and (arranged := made()) is not None:
             return arranged
         arranged = batches.arranged(table)
-        if arranged is not table and table is self():
+        if arranged is not table and its_own:
             self._made = _Made(arranged, copied=batches.is_tiny_all_over(table))
         return arranged
 

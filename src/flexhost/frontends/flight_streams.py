@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.affinity import go_home, on_every_core
+from flexhost.contract import by_schema
 from flexhost.errors import Busy
 from flexhost.reading import Reading
 from flexhost.waiters import Waiter
@@ -69,7 +70,7 @@ def stream(
     """
     if _large(reading):
         on_every_core()  # or one core would carry all large results; until the stream is dropped
-    if whole and reading.table is not None and not _may_change(reading.table):
+    if whole and reading.table is not None and not _may_change(reading):
         return _TableStream(reading, slots)
     tables = _Tables(reading, slots, watch, errors)
     return fl.GeneratorStream(reading.schema, tables, _IPC_OPTIONS)
@@ -85,14 +86,20 @@ def _large(reading: Reading) -> bool:
     return reading.streamed or reading.size >= _LARGE
 
 
-def _may_change(table: pa.Table) -> bool:
+def _may_change(reading: Reading) -> bool:
     """Whether dictionaries may change between the chunks of a table: pyarrow 19 then sends only the
     first, and the rows of the others arrive with wrong values."""
-    if len(table.to_batches()) < 2:
+    table = reading.table
+    if table is None or not _has_dictionaries(reading.call.function.schema):
         return False
-    return any(
+    return len(table.to_batches()) > 1 and any(
         "dictionary<" in str(column.type) and column.num_chunks > 1 for column in table.columns
     )
+
+
+@by_schema
+def _has_dictionaries(schema: pa.Schema) -> bool:
+    return any("dictionary<" in str(type_) for type_ in schema.types)
 
 
 class _TableStream(fl.RecordBatchStream):  # type: ignore[misc]  # pyarrow has no types
