@@ -208,9 +208,12 @@ class Flow:
                 variable.set(value)
             outcome, ahead = ahead or await _outcome(step), None
             _settle(came, (None, _ended()) if self._thread.ending else outcome)
-            if outcome[1] is not None:
+            failed = outcome[1] is not None
+            # or what was given would live until the next one is asked for; and an error, whose
+            # frames keep this one from Python 3.12 on, would keep the stream that it has ended
+            del step, came, outcome
+            if failed:
                 return
-            del step, came, outcome  # or what was given would live until the next one is asked for
 
     def _ask(self, asked: _Asked) -> None:
         if self._over:

@@ -746,3 +746,17 @@ def test_function_and_async_function_are_run_by_their_executors(served):
         one, other = client.call("asynchronous"), client.call()
 
     assert one != other
+
+
+def test_a_stream_that_ended_is_closed_without_the_garbage_collector():
+    @table_function(SCHEMA)
+    async def some():
+        yield pa.table({"n": [1]}, schema=SCHEMA)
+
+    gc.disable()
+    try:
+        with serving(some) as client:
+            assert client.call("some").num_rows == 1
+            until(lambda: not client.results.open)
+    finally:
+        gc.enable()
