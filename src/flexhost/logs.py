@@ -1,5 +1,5 @@
 """How a log line looks. The standard library's logging underneath, so that a logging file can set
-levels and handlers; structlog loggers of authors come out the same way."""
+levels and handlers; loggers of structlog come out the same way (`structured.py`)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import sys
 import threading
 import tomllib
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
-import structlog
 
 from flexhost.call import running
 from flexhost.errors import SettingsError, name_of
 from flexhost.masks import masked
+from flexhost.structured import configure_once_imported
 
 # Attributes that every record has: the rest was given by whoever logged.
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
@@ -122,6 +122,8 @@ class ReadableLines(JsonLines):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        import structlog.dev
+
         self._render = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), event_key=self.event_key
         )
@@ -148,25 +150,12 @@ def configure(
     if config is not None:
         _configure_from(config)
     logging.captureWarnings(True)  # of Python
-    configure_structlog()
+    configure_once_imported()
     logger = logging.getLogger("flexhost")
     threading.excepthook = lambda args: _uncaught(
         logger, f"in thread {args.thread.name if args.thread else '?'}", args.exc_value
     )
     sys.unraisablehook = lambda args: _uncaught(logger, f"in {args.object!r}", args.exc_value)
-
-
-def configure_structlog(*, cache: bool = True) -> None:
-    """Have loggers of structlog log with those of the standard library.
-
-    cache: they stay as they are from their first line on.
-    """
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, _to_record],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=cache,
-    )
 
 
 def shown(value: Any) -> str:
@@ -188,18 +177,6 @@ def _configure_from(file: str) -> None:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise SettingsError(f"the logging file {file} cannot be used: {cause}") from None
-
-
-def _to_record(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """The last structlog processor: its key-values as one attribute, where none can collide."""
-    call: dict[str, Any] = {"msg": str(event.pop("event", ""))}
-    for key in ("exc_info", "stack_info"):
-        if key in event:
-            call[key] = event.pop(key)
-    # the message is not a %-format: no args are passed
-    return {**call, "extra": {"fields": dict(structlog.contextvars.get_contextvars(), **event)}}
 
 
 def _uncaught(logger: logging.Logger, where: str, error: BaseException | None) -> None:

@@ -122,7 +122,7 @@ LAYERS = [
     ["frontends.invoke_handlers"],
     ["frontends.invoke"],
     ["frontends.listener"],
-    ["setting_sources", "kinds", "writer", "author_metrics"],
+    ["setting_sources", "kinds", "writer", "author_metrics", "structured"],
     ["exposure", "logs"],
     ["put_off", "lines"],
     ["settings", "observability", "prints"],
@@ -235,6 +235,19 @@ def test_importing_what_authors_need_loads_no_server():
         "google.protobuf",
         "pyarrow.dataset",
     ]
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
+    )
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_host_starts_without_what_only_some_functions_use():
+    code = (
+        "import sys, flexhost.commands.start, flexhost.server, flexhost.settings;"
+        "from flexhost import logs; logs.configure();"
+        "print([m for m in ('structlog', 'rich', 'asyncio', 'pandas') if m in sys.modules])"
+    )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
     )

@@ -45,13 +45,14 @@ from flexhost.returned import arrow
 MORE = (
     NUMBERS
     + """
-import logging, structlog
+import logging
 
 class Logging(Numbers):
     Name = "logging"
 
     def call(self, parameters, columns, headers):
         logging.getLogger("mine").info("plain %s", "line", extra={"extra": 1})
+        import structlog  # whenever that is
         structlog.get_logger("mine").info("bound", name="any", args=[1], city="Plzeň")
         raise RuntimeError("with a trace")
 """

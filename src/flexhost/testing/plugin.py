@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import structlog
 
-from flexhost import logs
+from flexhost import logs, structured
 from flexhost.call import running
 from flexhost.prints import Prints
 from flexhost.testing.differences import differences
@@ -34,7 +34,7 @@ def logged() -> Iterator[list[dict[str, Any]]]:
     level, configured = root.level, structlog.get_config() if structlog.is_configured() else None
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
-    logs.configure_structlog(cache=False)
+    structured.configure(cache=False)
     yield lines
     structlog.reset_defaults()
     if configured is not None:
