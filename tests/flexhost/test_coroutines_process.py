@@ -82,9 +82,9 @@ def test_what_blocks_the_loop_is_logged_even_if_nobody_knows_whose_it_is(tmp_pat
     with process(tmp_path, ASYNC, settings) as host:
         client = Client(host.port())
         assert client.call("blocks").num_rows == 1
-        line = host.line("an async function blocks the event loop")
+        # on a slow machine pandas, which pyarrow imports for the first rows, may be told of before
+        assert host.line("an async function blocks the event loop.* in block")
 
-        assert "in block" in line.string
         assert live(port) == 500
         (tmp_path / "go").touch()
         assert client.call("which").num_rows == 1
