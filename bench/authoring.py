@@ -21,11 +21,11 @@ import pyarrow as pa
 from msgspec import Meta
 
 from flexhost import FlexFun, table_function
-from flexhost.arguments import accept, instance_for
 from flexhost.caller import ANYONE
+from flexhost.calls.arguments import accept, instance_for
+from flexhost.calls.returned import arrow
 from flexhost.contract import fit
-from flexhost.describe import describe
-from flexhost.returned import arrow
+from flexhost.functions.describe import describe
 
 LIMIT = 60.0  # microseconds
 

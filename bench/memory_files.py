@@ -14,8 +14,8 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from flexhost import memory_files
-from flexhost.batches import arranged, size_of
+from flexhost.arrow.batches import arranged, size_of
+from flexhost.workers import memory_files
 
 MIB = 1 << 20
 

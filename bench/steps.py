@@ -23,19 +23,19 @@ from typing import Any
 import pyarrow.flight as fl
 
 from clients import clients
-from flexhost import lines
 from flexhost.auth import Authentication
 from flexhost.call import Call
-from flexhost.closers import Closers
 from flexhost.contract import fit
-from flexhost.describe import describe
-from flexhost.events import CallEnded
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.endpoints import Endpoints
+from flexhost.functions.describe import describe
 from flexhost.logs import JsonLines, Line
-from flexhost.metrics import Metrics
 from flexhost.results import Results
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.system.closers import Closers
+from flexhost.telemetry import lines
+from flexhost.telemetry.events import CallEnded
+from flexhost.telemetry.metrics import Metrics
 from measured.small import Small
 from servers import BARE, OURS, Setup, first_call, running
 from workloads import WORKLOADS, figures

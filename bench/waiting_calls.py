@@ -22,13 +22,13 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost import FlexFun
-from flexhost.closers import Closers
-from flexhost.describe import describe
 from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.threads import Threads
+from flexhost.functions.describe import describe
 from flexhost.host import Host
 from flexhost.registry import Registry
 from flexhost.results import Results
+from flexhost.system.closers import Closers
 
 WAIT = 0.05
 TABLE = pa.table({"n": [1, 2, 3]})

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from flexhost.caller import Caller
-from flexhost.digests import Digest
 from flexhost.errors import NotReady, Unauthenticated, name_of
 from flexhost.function import Headers
+from flexhost.security.digests import Digest
 
 MASK = "***"
 

@@ -12,22 +12,22 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from flexhost.arguments import Arguments, accept, instance_for
-from flexhost.batches import arranged
-from flexhost.bell import Latch
+from flexhost.arrow.batches import arranged
 from flexhost.caller import ANYONE, Caller
+from flexhost.calls.arguments import Arguments, accept, instance_for
+from flexhost.calls.ids import new_id
+from flexhost.calls.narrowing import narrowing
+from flexhost.calls.returned import arrow
+from flexhost.calls.stops import Stops
 from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed, HostError, NoResult
-from flexhost.events import CallEnded, Emit
-from flexhost.failures import failure
 from flexhost.function import SCALAR, Function, Given, Headers, Instance
-from flexhost.ids import new_id
-from flexhost.kept import Kept, Passing
-from flexhost.narrowing import narrowing
-from flexhost.returned import arrow
-from flexhost.source import Source, Sources
-from flexhost.spans import UNTRACED, CallSpans
-from flexhost.stops import Stops
+from flexhost.functions.failures import failure
+from flexhost.storage.kept import Kept, Passing
+from flexhost.storage.source import Source, Sources
+from flexhost.system.bell import Latch
+from flexhost.telemetry.events import CallEnded, Emit
+from flexhost.telemetry.spans import UNTRACED, CallSpans
 
 # The call that this thread runs: log lines of the author's code carry its id.
 running: contextvars.ContextVar[Call | None] = contextvars.ContextVar("running", default=None)

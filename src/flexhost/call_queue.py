@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from flexhost.bell import Bell
 from flexhost.call import Call
+from flexhost.calls.run_bounds import RunBounds
 from flexhost.errors import Busy
-from flexhost.run_bounds import RunBounds
+from flexhost.system.bell import Bell
 
 # Of the running time that a caller is told to wait: how much the newest call counts.
 _NEWEST = 0.1

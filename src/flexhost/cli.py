@@ -19,7 +19,7 @@ from flexhost.commands import (
     start,
 )
 from flexhost.errors import HostError, SettingsError, StartError
-from flexhost.signals import leave
+from flexhost.serving.signals import leave
 
 _COMMANDS = (new, dev, functions, describe, call, check, start, doctor, register)
 

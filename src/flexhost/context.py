@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flexhost.context_filters import (
+from flexhost.filters.context_filters import (
     AbsoluteDateFilter,
     BoundedFilter,
     Filter,
@@ -21,7 +21,7 @@ from flexhost.context_filters import (
     UnknownFilter,
     read_filter,
 )
-from flexhost.context_requests import (
+from flexhost.filters.context_requests import (
     FilterBy,
     LabelElementsExecutionRequest,
     ReportAttribute,
@@ -31,7 +31,7 @@ from flexhost.context_requests import (
     read_elements,
     read_report,
 )
-from flexhost.fields import Fields
+from flexhost.filters.fields import Fields
 
 __all__ = [
     "AbsoluteDateFilter",

@@ -12,8 +12,8 @@ from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
-from flexhost import compute as pc
-from flexhost.casts import lossless, same_kind
+from flexhost.arrow import compute as pc
+from flexhost.arrow.casts import lossless, same_kind
 from flexhost.errors import FunctionFailed
 
 _T = TypeVar("_T")

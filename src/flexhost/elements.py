@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 
-from flexhost.conditions import Condition, condition
 from flexhost.context import (
     ExecutionContext,
     Filter,
@@ -20,12 +19,13 @@ from flexhost.context import (
     MatchAttributeFilter,
     PositiveAttributeFilter,
 )
-from flexhost.distinct import Distinct
 from flexhost.errors import BadCall
-from flexhost.literals import is_text, plain, reader
-from flexhost.periods import Clock
+from flexhost.filters.conditions import Condition, condition
+from flexhost.filters.distinct import Distinct
+from flexhost.filters.literals import is_text, plain, reader
+from flexhost.filters.periods import Clock
+from flexhost.filters.pushdown_arrow import as_before, expression, kept, viewless
 from flexhost.pushdown import NO_LABELS, Filters, clock_of, column_of
-from flexhost.pushdown_arrow import as_before, expression, kept, viewless
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc

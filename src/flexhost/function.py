@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from flexhost.cache_policy import CachePolicy
 from flexhost.errors import BadCall
+from flexhost.functions.cache_policy import CachePolicy
 
 if TYPE_CHECKING:
-    from flexhost.arguments import Arguments
+    from flexhost.calls.arguments import Arguments
 
 # What a `call` may return: see `returned.arrow`. (pyarrow has no types.)
 Data: TypeAlias = Any

@@ -11,22 +11,22 @@ from typing import Any
 
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
-from flexhost.closers import Closers
+from flexhost.calls.exchanges import NO_BATCH, Exchange, Exchanges
+from flexhost.calls.ids import new_id
+from flexhost.calls.open_calls import OpenCalls
+from flexhost.calls.shares import ShareOf
+from flexhost.calls.upkeep import Upkeep
+from flexhost.calls.waiters import Waiter, Waiters
 from flexhost.errors import BadCall, Busy, Cancelled, HostError, NotReady, ShuttingDown
-from flexhost.events import Emit, Refused
-from flexhost.exchanges import NO_BATCH, Exchange, Exchanges
 from flexhost.executor import Executor
 from flexhost.function import Given, Headers
-from flexhost.ids import new_id
-from flexhost.open_calls import OpenCalls
-from flexhost.reading import Reading
 from flexhost.registry import Registry
 from flexhost.results import Results
-from flexhost.shares import ShareOf
-from flexhost.spans import Tracer
-from flexhost.ticker import Ticker
-from flexhost.upkeep import Upkeep
-from flexhost.waiters import Waiter, Waiters
+from flexhost.storage.reading import Reading
+from flexhost.system.closers import Closers
+from flexhost.system.ticker import Ticker
+from flexhost.telemetry.events import Emit, Refused
+from flexhost.telemetry.spans import Tracer
 
 # Seconds between two looks at who waits, which calls are late and what has expired. With the 0.35 s
 # between two questions to one caller: who left is noticed within 0.5 s, and later only where

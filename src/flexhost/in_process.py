@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from flexhost.caller import ANYONE, Caller
-from flexhost.closers import Closers
-from flexhost.events import Emit
 from flexhost.executors.threads import Threads
 from flexhost.function import Headers
 from flexhost.host import TICK, Host
-from flexhost.reading import Reading
 from flexhost.results import Results
+from flexhost.storage.reading import Reading
+from flexhost.system.closers import Closers
+from flexhost.telemetry.events import Emit
 
 # Seconds that a call may take, and that its result may be left unread.
 DEADLINE = 180.0

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from flexhost import grpc_packages
 from flexhost.errors import SettingsError, StartError
+from flexhost.grpc_udf import grpc_packages
 
 EXTRACTION, EXECUTION = "extraction", "execution"
 # How the names of handlers end that are longer ones for the same.
@@ -23,7 +23,7 @@ _ALIASES = {"extractor.ExtractionHandler": EXTRACTION, "executor.ExecutionHandle
 def main(arguments: list[str] | None = None) -> NoReturn:
     options = _parser().parse_args(arguments)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between ours
-    from flexhost.signals import leave
+    from flexhost.serving.signals import leave
 
     try:
         grpc_packages.check("the service")
@@ -75,7 +75,7 @@ def _port(text: str) -> int:
 
 
 def _check(folder: Path) -> int:
-    from flexhost.proto_files import differences
+    from flexhost.grpc_udf.proto_files import differences
 
     found = list(differences(folder))
     print("\n".join(found) or f"the service uses what stands in {folder}")
@@ -84,7 +84,8 @@ def _check(folder: Path) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     """Raises StartError."""
-    from flexhost import logs, standalone  # with gRPC, which a check does not need
+    from flexhost import logs
+    from flexhost.serving import standalone  # with gRPC, which a check does not need
 
     logs.configure(readable=True)
     return standalone.serve(

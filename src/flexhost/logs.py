@@ -1,5 +1,5 @@
 """How a log line looks. The standard library's logging underneath, so that a logging file can set
-levels and handlers; loggers of structlog come out the same way (`structured.py`)."""
+levels and handlers; loggers of structlog come out the same way (`telemetry/structured.py`)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ import msgspec
 
 from flexhost.call import running
 from flexhost.errors import SettingsError, name_of
-from flexhost.masks import masked
-from flexhost.structured import configure_once_imported
+from flexhost.telemetry.masks import masked
+from flexhost.telemetry.structured import configure_once_imported
 
 # Attributes that every record has: the rest was given by whoever logged.
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from flexhost import lines
 from flexhost.errors import HostError, NotReady, Unauthenticated
-from flexhost.events import Event, Refused
-from flexhost.writer import MOST, Sink, Writer
+from flexhost.telemetry import lines
+from flexhost.telemetry.events import Event, Refused
+from flexhost.telemetry.writer import MOST, Sink, Writer
 
 if TYPE_CHECKING:
-    from flexhost.metrics import Metrics
-    from flexhost.tracing import Tracing
+    from flexhost.telemetry.metrics import Metrics
+    from flexhost.telemetry.tracing import Tracing
 
 _logger = logging.getLogger("flexhost")
 

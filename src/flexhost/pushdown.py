@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
-from flexhost import frames
-from flexhost.conditions import Condition, condition
+from flexhost.arrow import frames
 from flexhost.context import (
     ExecutionContext,
     Filter,
@@ -21,12 +20,13 @@ from flexhost.context import (
     UnknownFilter,
     WeekStart,
 )
-from flexhost.context_filters import MatchAttributeFilter, PositiveAttributeFilter
 from flexhost.errors import BadCall, meant, name_of
-from flexhost.periods import Clock
-from flexhost.pushdown_arrow import expression, kept
-from flexhost.pushdown_python import predicate
-from flexhost.pushdown_sql import Style, Where, where
+from flexhost.filters.conditions import Condition, condition
+from flexhost.filters.context_filters import MatchAttributeFilter, PositiveAttributeFilter
+from flexhost.filters.periods import Clock
+from flexhost.filters.pushdown_arrow import expression, kept
+from flexhost.filters.pushdown_python import predicate
+from flexhost.filters.pushdown_sql import Style, Where, where
 
 Rows = TypeVar("Rows")  # a table or a frame, which stays what it is
 

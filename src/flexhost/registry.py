@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from flexhost import modules
 from flexhost.caller import Caller
-from flexhost.describe import describe, is_function, is_plain, module_of
 from flexhost.errors import StartError, Unauthorized, UnknownFunction
-from flexhost.flex_fun import LoadContext
-from flexhost.flink_wrappers import Aggregate
 from flexhost.function import Elsewhere, Function
-from flexhost.signature import NotPlain
-from flexhost.udf_options import is_marked
+from flexhost.functions import modules
+from flexhost.functions.describe import describe, is_function, is_plain, module_of
+from flexhost.functions.flex_fun import LoadContext
+from flexhost.functions.flink_wrappers import Aggregate
+from flexhost.functions.signature import NotPlain
+from flexhost.functions.udf_options import is_marked
 
 _logger = logging.getLogger("flexhost.registry")
 

@@ -6,16 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from flexhost.cache import Cache
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
-from flexhost.closers import Closers
 from flexhost.contract import Stream
 from flexhost.errors import Busy, Cancelled, HostError, NoResult, ResultConsumed
-from flexhost.events import Emit
-from flexhost.kept import Kept, Opened
-from flexhost.reading import Reading
-from flexhost.retained import Retained
+from flexhost.storage.cache import Cache
+from flexhost.storage.kept import Kept, Opened
+from flexhost.storage.reading import Reading
+from flexhost.storage.retained import Retained
+from flexhost.system.closers import Closers
+from flexhost.telemetry.events import Emit
 
 # Seconds between two looks at everything that is kept.
 EXPIRE_EVERY = 1.0

@@ -1,5 +1,5 @@
 """Every setting of the host: one frozen value, checked at start. Where the values come from:
-`setting_sources.py`."""
+`configuration/setting_sources.py`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
-from flexhost import exposure, setting_sources
-from flexhost.errors import SettingsError, meant
-from flexhost.kinds import (
+from flexhost.configuration import setting_sources
+from flexhost.configuration.kinds import (
     Algorithms,
     Bytes,
     BytesOr0,
@@ -38,9 +37,11 @@ from flexhost.kinds import (
     TokenList,
     TraceKeys,
 )
-from flexhost.later import Later
-from flexhost.setting_sources import SECRETS, Value
-from flexhost.tokens import Tokens
+from flexhost.configuration.later import Later
+from flexhost.configuration.setting_sources import SECRETS, Value
+from flexhost.errors import SettingsError, meant
+from flexhost.security import exposure
+from flexhost.security.tokens import Tokens
 
 if TYPE_CHECKING:
     from dynaconf import Dynaconf

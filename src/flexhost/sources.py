@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flexhost.databases import Database, DuckDb, Postgres
-from flexhost.literals import is_text, plain
+from flexhost.filters.literals import is_text, plain
+from flexhost.filters.pushdown_arrow import viewless
 from flexhost.pushdown import Filters
-from flexhost.pushdown_arrow import viewless
-from flexhost.sql_templates import Template
-from flexhost.statements import statement
+from flexhost.queries.databases import Database, DuckDb, Postgres
+from flexhost.queries.sql_templates import Template
+from flexhost.queries.statements import statement
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds

@@ -24,11 +24,12 @@ from typing import Any, NamedTuple, NoReturn
 
 import pyarrow as pa
 
-from flexhost import grpc_packages, modules
-from flexhost.describe import describe
 from flexhost.errors import BadCall, HostError, SettingsError, StartError
 from flexhost.function import SCALAR, Function
-from flexhost.row_codec import RowCodec
+from flexhost.functions import modules
+from flexhost.functions.describe import describe
+from flexhost.grpc_udf import grpc_packages
+from flexhost.grpc_udf.row_codec import RowCodec
 
 NULL = r"\N"
 
@@ -76,7 +77,7 @@ def _function(name: str) -> Function:
 
 
 def _gen_spec(asked: Asked) -> str:
-    from flexhost import udf_spec  # takes protobuf, which not all verbs need
+    from flexhost.grpc_udf import udf_spec  # takes protobuf, which not all verbs need
 
     _check_alone("gen-spec", asked)
     function = _function(asked.name)
@@ -104,8 +105,8 @@ def _decode_result(asked: Asked) -> str:
 def _describe(asked: Asked) -> str:
     from google.protobuf import text_format
 
-    from flexhost import runtime_client
-    from flexhost.udf_messages import ExtractionRequest, ExtractionResponse
+    from flexhost.grpc_udf import runtime_client
+    from flexhost.grpc_udf.udf_messages import ExtractionRequest, ExtractionResponse
 
     _check_alone("describe", asked)
     request = ExtractionRequest(class_name=asked.name).SerializeToString()
@@ -117,7 +118,7 @@ def _describe(asked: Asked) -> str:
 
 
 def _call(asked: Asked) -> str:
-    from flexhost import runtime_client
+    from flexhost.grpc_udf import runtime_client
 
     function = _function(asked.name)
     data = _encoded(function, asked)

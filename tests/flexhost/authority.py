@@ -9,7 +9,7 @@ from typing import Any
 
 import trustme
 
-from flexhost.certificates import TlsSettings
+from flexhost.security.certificates import TlsSettings
 
 DAY = 86400.0
 NOW = time.time()

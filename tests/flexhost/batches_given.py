@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from flexhost import in_process
-from flexhost.describe import describe
 from flexhost.function import Function, Given
+from flexhost.functions.describe import describe
 from flexhost.host import Host
 from flexhost.registry import Registry
 

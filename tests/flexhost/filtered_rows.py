@@ -9,8 +9,8 @@ import pyarrow as pa
 from contexts import between, but, context, match, only, shifted
 from hypothesis import strategies as st
 
-from flexhost.conditions import MATCH_TYPES
-from flexhost.periods import GRANULARITIES
+from flexhost.filters.conditions import MATCH_TYPES
+from flexhost.filters.periods import GRANULARITIES
 
 ZONES = ["Europe/Prague", "America/Sao_Paulo", "Asia/Kathmandu", "Pacific/Apia", "UTC"]
 # changes of clocks in those zones, and the edges of days, months, years and weeks

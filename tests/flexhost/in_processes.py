@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 import structlog
 from flexhost import BadArgument, FlexFun, ModuleHealthStatus, table_function
-from flexhost.cache_policy import CachePolicy
+from flexhost.functions.cache_policy import CachePolicy
 
 SCHEMA = pa.schema([("n", pa.int64())])
 

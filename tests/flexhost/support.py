@@ -22,24 +22,24 @@ import pyarrow.flight as fl
 
 from flexhost import FlexFun
 from flexhost.auth import Authentication, Verifier
-from flexhost.certificates import TlsSettings
-from flexhost.closers import Closers
-from flexhost.describe import describe
-from flexhost.events import Event
+from flexhost.calls.shares import share_by
 from flexhost.executors.coroutines import Coroutines
 from flexhost.executors.routed import Routed
 from flexhost.executors.threads import Threads
-from flexhost.footprint import Ledger, footprint
 from flexhost.frontends.flight import FlightFrontend
 from flexhost.frontends.flight_streams import Slots
 from flexhost.frontends.listener import Listener
 from flexhost.function import COROUTINES, THREADS, Function
-from flexhost.health import Health
+from flexhost.functions.describe import describe
 from flexhost.host import Host
 from flexhost.registry import Registry
 from flexhost.results import Results
-from flexhost.retained import Retained
-from flexhost.shares import share_by
+from flexhost.security.certificates import TlsSettings
+from flexhost.storage.footprint import Ledger, footprint
+from flexhost.storage.retained import Retained
+from flexhost.system.closers import Closers
+from flexhost.telemetry.events import Event
+from flexhost.telemetry.health import Health
 
 ROOT = Path(__file__).parents[2]
 LONG = 20.0  # seconds that nothing here takes: a test that waits so long has failed

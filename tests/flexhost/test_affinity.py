@@ -11,8 +11,10 @@ import pytest
 from authority import NOW, Authority
 from support import LONG, function, serving
 
-from flexhost import affinity, certificates
-from flexhost.affinity import (
+from flexhost.executors.threads import Threads
+from flexhost.security import certificates
+from flexhost.system import affinity
+from flexhost.system.affinity import (
     Cores,
     everywhere,
     go_home,
@@ -20,7 +22,6 @@ from flexhost.affinity import (
     keep_requests_on,
     on_every_core,
 )
-from flexhost.executors.threads import Threads
 
 ALL = getattr(os, "sched_getaffinity", lambda _: set())(0)
 ONE = pa.table({"n": [1]})

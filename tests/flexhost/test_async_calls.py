@@ -12,9 +12,9 @@ import pytest
 from batches_given import answer, answer_of
 from support import LONG, serving, until
 
-from flexhost.async_calls import AT_ONCE
-from flexhost.describe import describe
 from flexhost.errors import FunctionFailed
+from flexhost.functions.async_calls import AT_ONCE
+from flexhost.functions.describe import describe
 
 batch = pa.record_batch
 

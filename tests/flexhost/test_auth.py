@@ -13,10 +13,10 @@ import pytest
 from support import LONG, SCHEMA, Client, command, flight_code, function, serving, until
 
 from flexhost.caller import Caller
-from flexhost.digests import Digest
-from flexhost.events import CallEnded, Refused
 from flexhost.frontends import flight_wire
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.telemetry.events import CallEnded, Refused
 
 POLL = {"x-quiver-pollable": "1"}
 

@@ -33,11 +33,11 @@ from support import (
 )
 
 from flexhost.errors import SettingsError, StartError, Unauthenticated
-from flexhost.events import Refused
-from flexhost.jwks import WAITING, Keys
-from flexhost.jwt_tokens import JwtTokenVerification
+from flexhost.security.jwks import WAITING, Keys
+from flexhost.security.jwt_tokens import JwtTokenVerification
+from flexhost.security.verification import verifier
 from flexhost.settings import Jwt, Server, Settings, load
-from flexhost.verification import verifier
+from flexhost.telemetry.events import Refused
 
 ISSUER, AUDIENCE = "https://id.example", "flexhost"
 RSA = rsa.generate_private_key(65537, 2048)

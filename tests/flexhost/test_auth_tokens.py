@@ -13,12 +13,12 @@ import pytest
 from support import NUMBERS, SCHEMA, Client, command, free_port, function, process, serving, until
 
 from flexhost.caller import Caller
-from flexhost.digests import Digest
+from flexhost.configuration.files import LOOK
 from flexhost.errors import SettingsError
-from flexhost.files import LOOK
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Token, Tokens
+from flexhost.security.verification import verifier
 from flexhost.settings import load
-from flexhost.tokens import EnumeratedTokenVerification, Known, Token, Tokens
-from flexhost.verification import verifier
 
 SECRET = "s3cret-of-the-tests"
 HASHED = "sha256:" + hashlib.sha256(SECRET.encode()).hexdigest()
@@ -545,7 +545,8 @@ def test_all_digests_are_compared_in_constant_time(monkeypatch):
     compared = []
     real = __import__("hmac").compare_digest
     monkeypatch.setattr(
-        "flexhost.tokens.hmac.compare_digest", lambda a, b: compared.append(a) or real(a, b)
+        "flexhost.security.tokens.hmac.compare_digest",
+        lambda a, b: compared.append(a) or real(a, b),
     )
     digests = tuple(Digest.of(str(number)) for number in range(20))
     checked = EnumeratedTokenVerification([Known(Tokens(digests))])

@@ -25,13 +25,13 @@ from support import (
 )
 
 from flexhost import Caller, LoadContext
-from flexhost.digests import Digest
 from flexhost.errors import StartError, Unauthenticated
-from flexhost.events import CallEnded, Refused
-from flexhost.health import Health
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.security.verification import verifier
 from flexhost.settings import Server, Settings
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
-from flexhost.verification import verifier
+from flexhost.telemetry.events import CallEnded, Refused
+from flexhost.telemetry.health import Health
 
 TOKEN = r"a-token\of't0-verify"  # that a traceback may show in two ways
 

@@ -6,7 +6,7 @@ from exported import Exporting
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from support import Client, process, until
 
-from flexhost.author_metrics import Family, OfWorkers
+from flexhost.telemetry.author_metrics import Family, OfWorkers
 
 COUNTED = """
 import os

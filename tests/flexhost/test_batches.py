@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import LONG, function, serving
 
-from flexhost.batches import JOINED, LIMIT, ROWS, Sizes, arranged, cut, size_of
-from flexhost.joined import Joined
+from flexhost.arrow.batches import JOINED, LIMIT, ROWS, Sizes, arranged, cut, size_of
+from flexhost.arrow.joined import Joined
 
 TEXTS = [f"{n:05} " + "x" * 94 for n in range(100_000)]  # 10 MB
 

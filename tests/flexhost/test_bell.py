@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support import LONG, until
 
-from flexhost import bell
-from flexhost.bell import Bell, Latch
+from flexhost.system import bell
+from flexhost.system.bell import Bell, Latch
 
 
 @pytest.fixture(params=["file", "lock"])

@@ -12,10 +12,10 @@ import pyarrow.flight as fl
 import pytest
 from support import LONG, Client, flight_code, function, process, serving, until
 
-from flexhost import memory
-from flexhost.retained import Retained
 from flexhost.settings import Server
-from flexhost.spool import Spool
+from flexhost.storage.retained import Retained
+from flexhost.storage.spool import Spool
+from flexhost.system import memory
 
 ROWS = 10_000
 SIZE = 8 * ROWS + 800
@@ -254,9 +254,9 @@ def test_the_limit_of_a_container_counts(tmp_path, groups, files, limit):
 
 def test_memory_that_was_freed_is_given_back_by_the_threads_that_have_it(monkeypatch):
     gave = []
-    monkeypatch.setattr("flexhost.memory.give_back", lambda: gave.append(1))
-    monkeypatch.setattr("flexhost.memory.MUCH", SIZE)
-    monkeypatch.setattr("flexhost.memory.SOON", 0.0)
+    monkeypatch.setattr("flexhost.system.memory.give_back", lambda: gave.append(1))
+    monkeypatch.setattr("flexhost.system.memory.MUCH", SIZE)
+    monkeypatch.setattr("flexhost.system.memory.SOON", 0.0)
     with serving(function(counting), threads=2, ttl=0.0, trim_every=1e6) as client:
         client.call(first=0)
         client.call(first=1)

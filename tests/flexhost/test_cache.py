@@ -7,12 +7,12 @@ import pytest
 from support import KEEP, SCHEMA, function
 
 from flexhost import CachePolicy
-from flexhost.cache import Cache, key_of
 from flexhost.call import Call, State
-from flexhost.describe import describe
 from flexhost.errors import BadCall, Busy, Cancelled, FunctionFailed
-from flexhost.events import CallEnded, Evicted
-from flexhost.retained import Retained
+from flexhost.functions.describe import describe
+from flexhost.storage.cache import Cache, key_of
+from flexhost.storage.retained import Retained
+from flexhost.telemetry.events import CallEnded, Evicted
 
 TTL = 60.0
 
@@ -189,7 +189,7 @@ def test_a_call_that_ended_meanwhile_waits_for_nothing():
 
 
 def test_calls_that_wait_for_others_are_bounded(monkeypatch):
-    monkeypatch.setattr("flexhost.cache._MOST_AWAITING", 2)
+    monkeypatch.setattr("flexhost.storage.cache._MOST_AWAITING", 2)
     bench = Bench()
     bench.join()
     bench.join()
@@ -352,7 +352,7 @@ def test_expiry_frees_what_no_ticket_holds():
 
 
 def test_the_parameters_that_are_kept_are_bounded(monkeypatch):
-    monkeypatch.setattr("flexhost.cache._MOST", 2_500)
+    monkeypatch.setattr("flexhost.storage.cache._MOST", 2_500)
     bench = Bench()
     for n in range(4):
         bench.ended(x=str(n) * 1_000)

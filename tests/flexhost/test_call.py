@@ -14,9 +14,9 @@ from support import KEEP, LONG, SCHEMA, function
 from flexhost import FlexFun
 from flexhost.call import Call, State, running
 from flexhost.caller import Caller
-from flexhost.describe import describe
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, TimedOut
-from flexhost.events import CallEnded
+from flexhost.functions.describe import describe
+from flexhost.telemetry.events import CallEnded
 
 TABLE = pa.table({"n": [1, 2, 3]})
 

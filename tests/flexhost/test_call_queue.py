@@ -13,9 +13,9 @@ from support import KEEP, LONG, function, until
 
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
-from flexhost.describe import describe
+from flexhost.calls.shares import share_by
 from flexhost.errors import Busy
-from flexhost.shares import share_by
+from flexhost.functions.describe import describe
 
 ANY = describe(function(lambda *_: pa.table({"n": [1]})))
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call, State
-from flexhost.closers import Closers
-from flexhost.describe import describe
 from flexhost.errors import Cancelled, FunctionFailed, HostError, TimedOut
-from flexhost.events import CallEnded, ReadEnded
+from flexhost.functions.describe import describe
 from flexhost.results import Results
+from flexhost.system.closers import Closers
+from flexhost.telemetry.events import CallEnded, ReadEnded
 
 TTL = 60.0
 CLOSERS = Closers(2)

@@ -9,9 +9,9 @@ import sys
 import pytest
 from support import ROOT
 
-from flexhost import server
-from flexhost.capacity import OTHERS, Threads, processors, threads, within
+from flexhost.serving import server
 from flexhost.settings import Server
+from flexhost.system.capacity import OTHERS, Threads, processors, threads, within
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_pools_of_libraries_are_as_large_as_the_quota_unless_a_variable_says
 ):
     code = (
         "import os, pyarrow as pa\n"
-        "from flexhost.capacity import bound_pools\n"
+        "from flexhost.system.capacity import bound_pools\n"
         "if 'OMP_NUM_THREADS' not in os.environ: pa.set_cpu_count(8)\n"
         "bound_pools(1)\n"
         "print(pa.cpu_count(), os.environ['OMP_NUM_THREADS'])\n"

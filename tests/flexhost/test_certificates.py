@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from support import ROOT
 
-from flexhost.certificates import TlsSettings, load
 from flexhost.errors import SettingsError
+from flexhost.security.certificates import TlsSettings, load
 
 AUTHORITY = Authority()
 CERTIFICATE, KEY = AUTHORITY.pair()
@@ -187,7 +187,7 @@ def test_a_private_key_is_in_no_repr():
 
 
 def test_without_tls_nothing_of_it_is_loaded():
-    code = "import flexhost.server, sys; print('cryptography' in sys.modules)"
+    code = "import flexhost.serving.server, sys; print('cryptography' in sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
     )

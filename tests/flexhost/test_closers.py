@@ -6,7 +6,7 @@ import threading
 
 from support import LONG, until
 
-from flexhost.closers import Closers
+from flexhost.system.closers import Closers
 
 
 def test_threads_leave_after_what_was_submitted_before():

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexhost.columns import Unfit, array, values
-from flexhost.types import of_hint, of_sql, of_type
+from flexhost.values.columns import Unfit, array, values
+from flexhost.values.types import of_hint, of_sql, of_type
 
 UTC = dt.timezone.utc
 

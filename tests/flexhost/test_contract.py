@@ -8,7 +8,7 @@ import decimal
 import pyarrow as pa
 import pytest
 
-from flexhost.casts import lossless
+from flexhost.arrow.casts import lossless
 from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed
 

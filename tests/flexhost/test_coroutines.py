@@ -19,12 +19,12 @@ from test_polling import poll
 
 from flexhost import CachePolicy, FlexFun, table_function
 from flexhost.call import State, running
-from flexhost.coroutines import Steps
+from flexhost.calls.coroutines import Steps
+from flexhost.calls.loop_thread import Flow, LoopThread
 from flexhost.errors import Busy, Cancelled, FunctionFailed, TimedOut
-from flexhost.events import CallEnded, WorkerAbandoned
-from flexhost.loop_thread import Flow, LoopThread
-from flexhost.retained import Retained
-from flexhost.spool import Spool
+from flexhost.storage.retained import Retained
+from flexhost.storage.spool import Spool
+from flexhost.telemetry.events import CallEnded, WorkerAbandoned
 
 TABLE = pa.table({"n": [1, 2, 3]})
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("of_this_test", default="unset")

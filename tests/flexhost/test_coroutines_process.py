@@ -52,7 +52,8 @@ class Loaded(Numbers):
     def call(self, parameters, columns, headers):
         names = [thread.name for thread in threading.enumerate()]
         assert not {"event loop", "loop watcher"} & set(names), names
-        assert not {"uvloop", "flexhost.call_loop", "flexhost.loop_thread"} & set(sys.modules)
+        loops = {"uvloop", "flexhost.calls.call_loop", "flexhost.calls.loop_thread"}
+        assert not loops & set(sys.modules)
         return pa.table({"n": [1]})
 '''
 )

@@ -17,10 +17,10 @@ from batches_given import answer
 from support import function
 
 from flexhost import FlexFun, table_function, udf
-from flexhost.describe import describe, is_plain
 from flexhost.errors import FunctionFailed, StartError
 from flexhost.frontends import flight_batches
-from flexhost.signature import NotPlain
+from flexhost.functions.describe import describe, is_plain
+from flexhost.functions.signature import NotPlain
 
 batch = pa.record_batch
 

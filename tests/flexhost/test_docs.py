@@ -21,16 +21,16 @@ from support import NUMBERS, ROOT, process, serving
 from flexfun.sample_function import SampleFlexFunction
 from flexhost import LoadContext
 from flexhost.caller import Caller
-from flexhost.describe import describe
-from flexhost.digests import Digest
+from flexhost.filters.periods import GRANULARITIES
 from flexhost.frontends.flight_wire import CODES, RETRY_ANY, RETRY_HERE, RETRY_OTHER
-from flexhost.health import Health
-from flexhost.messages import KEY
-from flexhost.periods import GRANULARITIES
+from flexhost.functions.describe import describe
+from flexhost.functions.messages import KEY
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
 from flexhost.settings import Entry, EnumeratedTokens, Flexfun, Invoke, Jwt, Server, Udf
+from flexhost.telemetry.health import Health
 from flexhost.testing import LabelElements, Report, conforms, report
 from flexhost.testing.asked import Asked
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
 
 README = (ROOT / "README.md").read_text()
 

@@ -13,7 +13,7 @@ import pytest
 from authority import Authority, Files
 from support import NUMBERS, ROOT, SCHEMA, free_port, process
 
-from flexhost.reach import Address, is_own_machine
+from flexhost.command_line.reach import Address, is_own_machine
 
 AUTHORITY = Authority()
 FAILS = NUMBERS.replace("return pa", "raise ValueError('give me a city')\n        return pa")

@@ -12,11 +12,11 @@ from batches_given import answer_of
 from support import LONG, until
 
 from flexhost import LoadContext, in_process, udf
-from flexhost.describe import describe
 from flexhost.errors import StartError
-from flexhost.eval_objects import JobContext
-from flexhost.health import Health
+from flexhost.functions.describe import describe
+from flexhost.functions.eval_objects import JobContext
 from flexhost.registry import Registry, on_load
+from flexhost.telemetry.health import Health
 
 batch = pa.record_batch
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from support import LONG, Client, flight_code, function, serving, until
 
 from flexhost.caller import Caller
-from flexhost.digests import Digest
-from flexhost.events import CallEnded, ExchangeEnded, Refused
 from flexhost.frontends import flight_exchange
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.telemetry.events import CallEnded, ExchangeEnded, Refused
 
 NUMBERS = st.none() | st.integers(-(2**62), 2**62 - 1)
 

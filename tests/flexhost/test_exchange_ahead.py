@@ -10,8 +10,8 @@ from exchanging import exchange
 from support import LONG, flight_code, serving, until
 
 from flexhost import udf
-from flexhost.events import ExchangeEnded
 from flexhost.frontends import flight_exchange
+from flexhost.telemetry.events import ExchangeEnded
 
 AHEAD = {"x_flexhost_ahead": "1"}
 

@@ -13,7 +13,7 @@ import pytest
 from exchanging import Exchange, answers, exchange, of
 from support import LONG, Client, flight_code, process, serving, until
 
-from flexhost.events import CallEnded, ExchangeEnded
+from flexhost.telemetry.events import CallEnded, ExchangeEnded
 
 
 def add(a: int, b: int) -> int:

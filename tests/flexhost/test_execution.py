@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from flexhost import in_process
 from flexhost.caller import ANYONE
-from flexhost.describe import describe
 from flexhost.errors import BadCall, FunctionFailed
-from flexhost.execution import Execution
+from flexhost.functions.describe import describe
+from flexhost.grpc_udf.execution import Execution
+from flexhost.grpc_udf.row_codec import RowCodec
 from flexhost.registry import Registry
-from flexhost.row_codec import RowCodec
 
 UTC = dt.timezone.utc
 # hint → the values of its column

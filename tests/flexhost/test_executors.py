@@ -7,8 +7,8 @@ import pytest
 from support import SCHEMA, function
 
 from flexhost import FlexFun, table_function
-from flexhost.describe import describe
 from flexhost.errors import SettingsError, StartError
+from flexhost.functions.describe import describe
 from flexhost.settings import load
 
 TABLE = pa.table({"n": [1]})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexhost import extraction
-from flexhost.describe import describe
 from flexhost.errors import UnknownFunction
-from flexhost.udf_messages import ERROR_CODES, ExtractionResponse
+from flexhost.functions.describe import describe
+from flexhost.grpc_udf import extraction
+from flexhost.grpc_udf.udf_messages import ERROR_CODES, ExtractionResponse
 
 
 def find(name):

@@ -11,7 +11,7 @@ import pyarrow.flight as fl
 import pytest
 from support import LONG, ROOT, SCHEMA, Client, command, flight_code, function, serving
 
-from flexhost.events import ReadEnded
+from flexhost.telemetry.events import ReadEnded
 
 AB = pa.schema([("a", pa.string()), ("b", pa.int64())], metadata={"of": "the schema"})
 

@@ -11,8 +11,8 @@ import pytest
 from support import LONG, SCHEMA, Client, command, flight_code, function, serving, until
 
 from flexhost.errors import HostError, Internal
-from flexhost.events import CallEnded, Refused
 from flexhost.frontends import endpoints, flight_wire
+from flexhost.telemetry.events import CallEnded, Refused
 
 RETRY_ANY = 0x3_0000
 RETRY_OTHER = 0x2_0000

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from support import total
 
-from flexhost.batches import size_of
-from flexhost.footprint import ARRAY, Ledger, compacted, footprint, pins_too_much
+from flexhost.arrow.batches import size_of
+from flexhost.storage.footprint import ARRAY, Ledger, compacted, footprint, pins_too_much
 
 NUMBERS = pa.table({"n": pa.array(range(1_000), pa.int64())})
 NAMES = pa.array(["a", "b"] * 500).dictionary_encode()

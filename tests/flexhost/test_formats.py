@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flexhost.formats import FORMATS, Sink
-from flexhost.plain_values import plain
-from flexhost.shown_table import show
+from flexhost.command_line.formats import FORMATS, Sink
+from flexhost.command_line.plain_values import plain
+from flexhost.command_line.shown_table import show
 
 DAY, MOMENT = dt.date(2026, 1, 31), dt.datetime(2026, 1, 31, 12, 30)
 TABLE = pa.table(

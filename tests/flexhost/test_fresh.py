@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from flexhost.fresh import Modules
+from flexhost.functions.fresh import Modules
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 import pytest
 
+from flexhost.command_line.given import parameters
 from flexhost.errors import SettingsError
-from flexhost.given import parameters
-from flexhost.parameters import Parameters
+from flexhost.values.parameters import Parameters
 
 
 class Period(msgspec.Struct):

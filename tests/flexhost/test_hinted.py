@@ -15,11 +15,12 @@ import pytest
 from batches_given import answer, rows
 from support import flight_code, serving
 
-from flexhost import BadArgument, columns, udf
-from flexhost.describe import describe
+from flexhost import BadArgument, udf
 from flexhost.errors import BadCall, FunctionFailed
-from flexhost.type_table import TABLE, Point
-from flexhost.types import of_hint
+from flexhost.functions.describe import describe
+from flexhost.values import columns
+from flexhost.values.type_table import TABLE, Point
+from flexhost.values.types import of_hint
 
 batch = pa.record_batch
 

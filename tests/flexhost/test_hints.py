@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from flexhost import types
-from flexhost.types import TABLE, hint_of, of_hint, of_sql, of_type
+from flexhost.values import types
+from flexhost.values.types import TABLE, hint_of, of_hint, of_sql, of_type
 
 INT64 = pa.int64()
 

@@ -13,8 +13,7 @@ from support import LONG, SCHEMA, function, until
 from flexhost import CachePolicy
 from flexhost.call import State
 from flexhost.caller import Caller
-from flexhost.closers import Closers
-from flexhost.describe import describe
+from flexhost.calls.waiters import AT_ONCE, EVERY, Waiters
 from flexhost.errors import (
     Busy,
     Cancelled,
@@ -26,10 +25,11 @@ from flexhost.errors import (
     UnknownFunction,
 )
 from flexhost.executors.threads import Threads
+from flexhost.functions.describe import describe
 from flexhost.host import UNREAD, Host
 from flexhost.registry import Registry
 from flexhost.results import Results
-from flexhost.waiters import AT_ONCE, EVERY, Waiters
+from flexhost.system.closers import Closers
 
 TABLE = pa.table({"n": [1]})
 

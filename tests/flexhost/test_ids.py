@@ -6,7 +6,7 @@ import concurrent.futures
 import os
 import re
 
-from flexhost import ids
+from flexhost.calls import ids
 
 
 def test_ids_are_random_and_cannot_be_guessed_from_one_another(monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from support import ROOT
 
 from flexhost import LoadContext
-from flexhost.health import Health
-from flexhost.later import Later
+from flexhost.configuration.later import Later
+from flexhost.telemetry.health import Health
 
 
 def test_settings_of_a_context_are_made_when_they_are_asked_for_and_once():
@@ -26,7 +26,8 @@ def test_settings_of_a_context_are_made_when_they_are_asked_for_and_once():
 @pytest.mark.parametrize("module", ["dynaconf", "pyarrow.compute"])
 def test_a_host_without_functions_that_need_it_does_not_load_what_is_costly(module):
     code = (
-        "import sys; from flexhost import server, settings; settings.load(); "
+        "import sys; import flexhost.serving.server; from flexhost import settings; "
+        "settings.load(); "
         f"sys.exit({module!r} in sys.modules)"
     )
     source = {"PYTHONPATH": str(ROOT / "src")}

@@ -14,136 +14,207 @@ from support import ROOT, SCHEMA, function, serving
 from flexhost.call_queue import CallQueue
 
 SRC = ROOT / "src" / "flexhost"
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 # From the lowest layer to the highest: a module imports from layers below its own.
 LAYERS = [
     ["errors"],
-    ["row_codec", "grpc_packages"],
-    ["fields", "periods", "compute", "later", "record_types", "sql_names", "type_table"],
-    ["context_filters", "literals", "batches", "casts", "sql_types"],
-    ["context_requests", "conditions", "contract", "flink_types"],
-    ["context", "pushdown_arrow", "pushdown_python", "pushdown_sql", "distinct", "typed"],
-    ["frames", "types"],
+    ["grpc_udf.grpc_packages", "grpc_udf.row_codec"],
+    [
+        "arrow.compute",
+        "configuration.later",
+        "filters.fields",
+        "filters.periods",
+        "values.record_types",
+        "values.sql_names",
+        "values.type_table",
+    ],
+    [
+        "arrow.batches",
+        "arrow.casts",
+        "filters.context_filters",
+        "filters.literals",
+        "values.sql_types",
+    ],
+    ["contract", "filters.conditions", "filters.context_requests", "values.flink_types"],
+    [
+        "context",
+        "filters.distinct",
+        "filters.pushdown_arrow",
+        "filters.pushdown_python",
+        "filters.pushdown_sql",
+        "values.typed",
+    ],
+    ["arrow.frames", "values.types"],
     ["pushdown"],
-    ["elements", "sql_templates"],
+    ["elements", "queries.sql_templates"],
     [
-        "events",
-        "control_groups",
-        "ids",
-        "bell",
-        "affinity",
-        "cache_policy",
         "caller",
-        "digests",
-        "fresh",
-        "masks",
-        "modules",
-        "packed",
-        "ticker",
-        "udf_options",
-        "problems",
-        "resources",
-        "series",
-        "stops",
         "version",
+        "arrow.series",
+        "calls.ids",
+        "calls.stops",
+        "functions.cache_policy",
+        "functions.fresh",
+        "functions.modules",
+        "functions.resources",
+        "functions.udf_options",
+        "security.digests",
+        "system.affinity",
+        "system.bell",
+        "system.control_groups",
+        "system.ticker",
+        "telemetry.events",
+        "telemetry.masks",
+        "values.problems",
+        "workers.packed",
     ],
-    ["parameters", "footprint", "building"],
-    ["columns"],
+    ["storage.footprint", "values.building", "values.parameters"],
+    ["values.columns"],
     ["function"],
-    ["flex_fun"],
+    ["functions.flex_fun"],
     [
-        "memory",
-        "capacity",
-        "shares",
-        "failures",
-        "source",
-        "spans",
-        "coroutines",
-        "loop_thread",
-        "table_functions",
-        "signature",
-        "eval_objects",
+        "calls.coroutines",
+        "calls.loop_thread",
+        "calls.shares",
+        "functions.eval_objects",
+        "functions.failures",
+        "functions.signature",
+        "functions.table_functions",
+        "storage.source",
+        "system.capacity",
+        "system.memory",
+        "telemetry.spans",
     ],
     [
-        "spool",
-        "arguments",
-        "channel",
-        "memory_files",
-        "batch_arguments",
-        "flink_wrappers",
-        "hinted",
+        "calls.arguments",
+        "functions.batch_arguments",
+        "functions.flink_wrappers",
+        "functions.hinted",
+        "storage.spool",
+        "workers.channel",
+        "workers.memory_files",
     ],
-    ["kept", "rows", "declarations", "narrowing"],
-    ["retained", "returned"],
-    ["call", "health", "closers", "function_class"],
-    ["row_loop"],
-    ["async_calls", "column_calls", "row_calls"],
-    ["plain"],
-    ["describe"],
+    ["arrow.rows", "calls.narrowing", "functions.declarations", "storage.kept"],
+    ["calls.returned", "storage.retained"],
+    ["call", "functions.function_class", "system.closers", "telemetry.health"],
+    ["functions.row_loop"],
+    ["functions.async_calls", "functions.column_calls", "functions.row_calls"],
+    ["functions.plain"],
+    ["functions.describe"],
     ["registry"],
-    ["joined", "cache", "messages", "run_bounds", "worker_process"],
-    ["reading"],
+    [
+        "arrow.joined",
+        "calls.run_bounds",
+        "functions.messages",
+        "storage.cache",
+        "workers.worker_process",
+    ],
+    ["storage.reading"],
     [
         "call_queue",
-        "call_loop",
         "executor",
-        "exchanges",
         "results",
-        "waiters",
-        "worker_pool",
+        "calls.call_loop",
+        "calls.exchanges",
+        "calls.waiters",
+        "workers.worker_pool",
     ],
     [
-        "executors.threads",
+        "calls.open_calls",
+        "calls.upkeep",
         "executors.coroutines",
-        "executors.routed",
         "executors.processes",
-        "open_calls",
-        "upkeep",
+        "executors.routed",
+        "executors.threads",
     ],
     ["host"],
     ["in_process"],
-    ["execution", "udf_messages"],
-    ["extraction", "proto_files", "runtime_client", "udf_spec"],
-    ["class_names"],
-    ["overrides"],
-    ["auth", "files", "downloads", "certificates", "statements"],
-    ["tokens", "jwks", "certificate_files", "databases"],
+    ["grpc_udf.execution", "grpc_udf.udf_messages"],
+    ["grpc_udf.extraction", "grpc_udf.proto_files", "grpc_udf.runtime_client", "grpc_udf.udf_spec"],
+    ["grpc_udf.class_names"],
+    ["grpc_udf.overrides"],
+    [
+        "auth",
+        "configuration.downloads",
+        "configuration.files",
+        "queries.statements",
+        "security.certificates",
+    ],
+    ["queries.databases", "security.certificate_files", "security.jwks", "security.tokens"],
     ["sources"],
-    ["frontends.flight_wire", "frontends.http", "frontends.connections"],
+    ["frontends.connections", "frontends.flight_wire", "frontends.http"],
     ["frontends.address", "frontends.flight_streams", "frontends.tls"],
     [
+        "frontends.endpoints",
         "frontends.flight_admission",
         "frontends.flight_batches",
         "frontends.flight_telling",
-        "frontends.endpoints",
     ],
     ["frontends.flight_exchange"],
     ["frontends.flight"],
     ["frontends.invoke_handlers"],
     ["frontends.invoke"],
     ["frontends.listener"],
-    ["setting_sources", "kinds", "writer", "author_metrics", "structured"],
-    ["exposure", "logs"],
-    ["put_off", "lines"],
-    ["settings", "observability", "prints"],
-    ["tallies"],
-    ["metrics", "gauges", "jwt_tokens", "tracing", "continued", "forwarded"],
-    ["worker"],
-    ["worker_start"],
-    ["preloaded"],
-    ["served"],
-    ["verification", "reach", "signals", "reloading", "aligned", "plain_values"],
-    ["runtime_service", "optional"],
+    [
+        "configuration.kinds",
+        "configuration.setting_sources",
+        "telemetry.author_metrics",
+        "telemetry.structured",
+        "telemetry.writer",
+    ],
+    ["logs", "security.exposure"],
+    ["telemetry.lines", "telemetry.put_off"],
+    ["observability", "settings", "telemetry.prints"],
+    ["telemetry.tallies"],
+    [
+        "security.jwt_tokens",
+        "telemetry.gauges",
+        "telemetry.metrics",
+        "telemetry.tracing",
+        "workers.continued",
+        "workers.forwarded",
+    ],
+    ["workers.worker"],
+    ["workers.worker_start"],
+    ["workers.preloaded"],
+    ["serving.served"],
+    [
+        "command_line.aligned",
+        "command_line.plain_values",
+        "command_line.reach",
+        "security.verification",
+        "serving.reloading",
+        "serving.signals",
+    ],
+    ["serving.optional", "serving.runtime_service"],
     ["testing.filters"],
     ["testing.asked"],
-    ["testing.report", "testing.label_elements"],
+    ["testing.label_elements", "testing.report"],
     ["testing.calls", "testing.differences"],
     ["testing.served", "testing.trial"],
-    ["testing.filter_honesty", "testing.cancelling", "testing.plugin"],
+    ["testing.cancelling", "testing.filter_honesty", "testing.plugin"],
     ["testing.conformity"],
-    ["access", "answer", "formats", "given", "new_function", "progress", "shown_table", "where"],
-    ["server", "doctor", "check", "data_source", "call_output", "described", "remote"],
-    ["local", "standalone"],
+    [
+        "command_line.access",
+        "command_line.answer",
+        "command_line.formats",
+        "command_line.given",
+        "command_line.new_function",
+        "command_line.progress",
+        "command_line.shown_table",
+        "command_line.where",
+    ],
+    [
+        "command_line.call_output",
+        "command_line.check",
+        "command_line.data_source",
+        "command_line.described",
+        "command_line.doctor",
+        "command_line.remote",
+        "serving.server",
+    ],
+    ["command_line.local", "serving.standalone"],
     ["commands.options"],
     [
         "commands.call",
@@ -160,7 +231,7 @@ LAYERS = [
     ["__main__"],
 ]
 CORE = [name for layer in LAYERS[: LAYERS.index(["in_process"]) + 1] for name in layer]
-READS_TYPES = ("parameters", "problems")  # these may import msgspec
+READS_TYPES = ("values.parameters", "values.problems")  # these may import msgspec
 ALLOWED_IN_THE_CORE = {"flexhost", "pyarrow", "__future__", *sys.stdlib_module_names}
 
 
@@ -174,6 +245,7 @@ def imports(name):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively, which this does not read"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -188,13 +260,35 @@ def test_every_module_has_its_layer():
     assert files == {name for layer in LAYERS for name in layer}
 
 
-def test_the_page_lists_the_layers():
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    listed = page.partition("`tests/flexhost/test_layers.py` holds it.\n\n```\n")[2]
-    lines = [re.split(r"\s{3,}", line)[0] for line in listed.partition("```")[0].splitlines()]
+def test_a_folder_hands_nothing_on():
+    for path in SRC.glob("*/__init__.py"):
+        if path.parent.name != "testing":  # whose names are for authors
+            statements = [type(one) for one in ast.parse(path.read_text()).body]
+            assert statements in ([], [ast.Expr]), path
 
-    shown = [{name.partition(".")[0] for name in layer} for layer in LAYERS]
+
+def test_the_page_lists_the_folders():
+    folders = {path.parent.name for path in SRC.glob("*/__init__.py")}
+
+    assert set(re.findall(r"^\| `(\w+)/` \|", PAGE, re.MULTILINE)) == folders
+
+
+def test_the_page_names_files_that_are_there():
+    named = set(re.findall(r"[\w/]+\.(?:py|binpb)\b", PAGE))
+
+    assert [name for name in named if not any((top / name).exists() for top in (SRC, ROOT))] == []
+
+
+def test_the_page_lists_the_layers():
+    listed = PAGE.partition("`tests/flexhost/test_layers.py` holds it.\n\n```\n")[2]
+    text = listed.partition("```")[0].replace(",\n  ", ", ")
+    lines = [re.split(r"\s{3,}", line)[0] for line in text.splitlines()]
+
     families = {"executors", "frontends", "testing", "commands"}
+    shown = [
+        {folder if (folder := name.partition(".")[0]) in families else name for name in layer}
+        for layer in LAYERS
+    ]
     merged = [layer for n, layer in enumerate(shown) if layer - families or layer != shown[n - 1]]
     assert [set(line.split(", ")) for line in lines] == merged[:-1]
 
@@ -244,7 +338,7 @@ def test_importing_what_authors_need_loads_no_server():
 
 def test_a_host_starts_without_what_only_some_functions_use():
     code = (
-        "import sys, flexhost.commands.start, flexhost.server, flexhost.settings;"
+        "import sys, flexhost.commands.start, flexhost.serving.server, flexhost.settings;"
         "from flexhost import logs; logs.configure();"
         "print([m for m in ('structlog', 'rich', 'asyncio', 'pandas') if m in sys.modules])"
     )

@@ -13,11 +13,11 @@ import pytest
 from support import LONG, SCHEMA, Client, function, process, serving, until
 
 from flexhost import LoadContext, table_function
-from flexhost.check import Kind, check
-from flexhost.describe import describe
+from flexhost.command_line.check import Kind, check
 from flexhost.errors import StartError
-from flexhost.health import Health
-from flexhost.resources import Resources
+from flexhost.functions.describe import describe
+from flexhost.functions.resources import Resources
+from flexhost.telemetry.health import Health
 
 TABLE = pa.table({"n": [1]})
 

@@ -22,10 +22,9 @@ import pyarrow.flight as fl
 import pytest
 from support import KEEP, LONG, NUMBERS, ROOT, SCHEMA, Client, free_port, function, process, until
 
-from flexhost import writer
 from flexhost.call import Call
 from flexhost.caller import ANYONE, Caller
-from flexhost.describe import describe
+from flexhost.calls.returned import arrow
 from flexhost.errors import (
     BadCall,
     Cancelled,
@@ -34,13 +33,14 @@ from flexhost.errors import (
     ShuttingDown,
     Unauthenticated,
 )
-from flexhost.events import CallEnded, ReadEnded, Refused
-from flexhost.kept import Kept
+from flexhost.functions.describe import describe
 from flexhost.logs import JsonLines
-from flexhost.masks import masked
 from flexhost.observability import Telemetry
-from flexhost.put_off import write_later
-from flexhost.returned import arrow
+from flexhost.storage.kept import Kept
+from flexhost.telemetry import writer
+from flexhost.telemetry.events import CallEnded, ReadEnded, Refused
+from flexhost.telemetry.masks import masked
+from flexhost.telemetry.put_off import write_later
 
 MORE = (
     NUMBERS

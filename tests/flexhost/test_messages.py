@@ -9,7 +9,7 @@ import pytest
 from support import SCHEMA, function, serving
 
 from flexhost import DataSourceMessage, with_messages
-from flexhost.messages import KEY
+from flexhost.functions.messages import KEY
 
 TABLE = pa.table({"n": [1, 2]}, schema=SCHEMA)
 CUT = DataSourceMessage("CUT", {"rows": 2})

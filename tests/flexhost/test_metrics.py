@@ -15,11 +15,11 @@ from exported import Exporting, exporting
 from prometheus_client import CollectorRegistry
 from support import LONG, NUMBERS, ROOT, SCHEMA, Client, command, function, process, serving, until
 
-from flexhost.describe import describe
-from flexhost.events import ReadEnded
 from flexhost.frontends.flight_wire import CODES
-from flexhost.metrics import BOUNDS, Metrics
+from flexhost.functions.describe import describe
 from flexhost.settings import Server
+from flexhost.telemetry.events import ReadEnded
+from flexhost.telemetry.metrics import BOUNDS, Metrics
 
 SRC = ROOT / "src" / "flexhost"
 PAGE = (ROOT / "docs" / "observability.md").read_text()

@@ -13,8 +13,8 @@ from contexts import but, only, parameters
 from support import Client, process, serving
 
 from flexhost import CachePolicy, FlexFun, table_function
-from flexhost.describe import describe
 from flexhost.errors import StartError
+from flexhost.functions.describe import describe
 
 SCHEMA = pa.schema([("region", pa.string()), ("city", pa.string()), ("people", pa.int64())])
 ROWS = pa.table(

@@ -13,8 +13,8 @@ import pytest
 from shell import Shell
 from support import NUMBERS, ROOT
 
+from flexhost.command_line.new_function import with_function
 from flexhost.errors import SettingsError
-from flexhost.new_function import with_function
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from flexhost.errors import BadArgument, BadCall, StartError
-from flexhost.parameters import Parameters
+from flexhost.values.parameters import Parameters
 
 
 class Unit(enum.Enum):

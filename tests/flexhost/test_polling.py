@@ -12,9 +12,9 @@ import pyarrow.flight as fl
 import pytest
 from support import LONG, SCHEMA, command, flight_code, function, serving, until
 
-from flexhost.events import CallEnded
 from flexhost.frontends import flight_wire
 from flexhost.host import POLL_PATIENCE
+from flexhost.telemetry.events import CallEnded
 
 POLLABLE = {"x-quiver-pollable": "yes"}
 

@@ -14,9 +14,9 @@ import pytest
 from support import KEEP, Client, function, process
 
 from flexhost.call import Call, running
-from flexhost.describe import describe
-from flexhost.events import CallEnded
-from flexhost.prints import Prints, capture
+from flexhost.functions.describe import describe
+from flexhost.telemetry.events import CallEnded
+from flexhost.telemetry.prints import Prints, capture
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from google.protobuf import text_format
 from support import ROOT, environment
 
 from flexhost.errors import StartError
+from flexhost.grpc_udf.proto_files import differences
+from flexhost.grpc_udf.udf_messages import ERROR_CODES, POOL, TYPE_NAMES, ExtractionResponse
 from flexhost.invoke import main
-from flexhost.proto_files import differences
-from flexhost.udf_messages import ERROR_CODES, POOL, TYPE_NAMES, ExtractionResponse
 
 PROTO = ROOT / "proto"
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from contexts import between, context, shifted
 
-from flexhost.conditions import Within
-from flexhost.periods import GRANULARITIES
+from flexhost.filters.conditions import Within
+from flexhost.filters.periods import GRANULARITIES
 from flexhost.pushdown import Filters
 
 NOW = "2026-11-20T09:30:15+01:00"  # a Friday

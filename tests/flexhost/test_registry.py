@@ -9,8 +9,8 @@ import pytest
 
 from flexhost import LoadContext
 from flexhost.errors import StartError, UnknownFunction
-from flexhost.health import Health
 from flexhost.registry import load
+from flexhost.telemetry.health import Health
 
 HEAD = """
 import abc

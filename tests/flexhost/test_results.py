@@ -9,11 +9,11 @@ import pytest
 from support import KEEP, LONG, SCHEMA, function
 
 from flexhost.call import Call
-from flexhost.closers import Closers
-from flexhost.describe import describe
 from flexhost.errors import Busy, Cancelled, FunctionFailed, NoResult, ResultConsumed, ShuttingDown
-from flexhost.events import ReadEnded
+from flexhost.functions.describe import describe
 from flexhost.results import Results
+from flexhost.system.closers import Closers
+from flexhost.telemetry.events import ReadEnded
 
 TABLE = pa.table({"n": [1, 2, 3]})
 

@@ -15,14 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support import function, total
 
 from flexhost import CachePolicy
-from flexhost.cache import key_of
 from flexhost.call import Call, State
-from flexhost.closers import Closers
-from flexhost.describe import describe
 from flexhost.errors import Busy, Cancelled, NoResult, ResultConsumed
+from flexhost.functions.describe import describe
 from flexhost.results import Results
-from flexhost.retained import Retained
-from flexhost.spool import Spool
+from flexhost.storage.cache import key_of
+from flexhost.storage.retained import Retained
+from flexhost.storage.spool import Spool
+from flexhost.system.closers import Closers
 
 TTL, CACHE_TTL, AFTER_READ = 60.0, 100.0, 10.0
 BASE = pa.array(range(70_000), pa.int64())  # leaves in two pieces

@@ -9,10 +9,10 @@ import pytest
 from support import LONG, total
 
 from flexhost.errors import Busy, FunctionFailed, NoResult
-from flexhost.events import Evicted
-from flexhost.retained import Retained
-from flexhost.source import Sources
-from flexhost.spool import Spool
+from flexhost.storage.retained import Retained
+from flexhost.storage.source import Sources
+from flexhost.storage.spool import Spool
+from flexhost.telemetry.events import Evicted
 
 ROWS = 10_000
 SIZE = 8 * ROWS + 800  # bytes that `table` takes

@@ -13,9 +13,9 @@ import pytest
 from support import SCHEMA, function, serving, until
 
 from flexhost import BadArgument
+from flexhost.calls.returned import arrow
 from flexhost.contract import Stream, fit
 from flexhost.errors import FunctionFailed
-from flexhost.returned import arrow
 
 TABLE = pa.table({"n": [1, 2, 3]})
 BATCH = pa.record_batch({"n": [1, 2, 3]})
@@ -117,7 +117,8 @@ def test_a_column_of_a_pandas_frame_without_values_is_no_column_without_nulls():
 
 def test_serving_imports_neither_pandas_nor_polars():
     code = (
-        "import flexhost.cli, flexhost.returned, sys; print({'pandas','polars'} & {*sys.modules})"
+        "import flexhost.cli, flexhost.calls.returned, sys; "
+        "print({'pandas','polars'} & {*sys.modules})"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 

@@ -15,11 +15,11 @@ import pytest
 from authority import DAY, NOW, Authority, Files, day
 from support import LONG, NUMBERS, SCHEMA, Client, command, function, process, serving, until
 
-from flexhost import certificates
-from flexhost.certificate_files import CertificateFiles
-from flexhost.certificates import Certificates
 from flexhost.errors import StartError
 from flexhost.frontends import listener
+from flexhost.security import certificates
+from flexhost.security.certificate_files import CertificateFiles
+from flexhost.security.certificates import Certificates
 
 TABLE = pa.table({"n": [0, 1, 2]}, schema=SCHEMA)
 AUTHORITY = Authority()

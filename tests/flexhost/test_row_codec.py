@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flexhost.errors import BadCall, FunctionFailed
-from flexhost.row_codec import RowCodec
+from flexhost.grpc_udf.row_codec import RowCodec
 
 UTC = dt.timezone.utc
 # the first text takes seconds, of a machine that never drew one

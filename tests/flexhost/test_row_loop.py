@@ -11,9 +11,9 @@ from batches_given import answer_of
 from support import LONG, until
 
 from flexhost import in_process
-from flexhost.describe import describe
+from flexhost.functions.describe import describe
+from flexhost.functions.row_loop import LOOK, Pace, results
 from flexhost.registry import Registry
-from flexhost.row_loop import LOOK, Pace, results
 
 batch = pa.record_batch
 

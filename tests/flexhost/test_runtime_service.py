@@ -14,7 +14,7 @@ from authority import Authority, Files
 from runtime import connected
 from support import Client, process, until
 
-from flexhost.udf_spec import Spec, encode
+from flexhost.grpc_udf.udf_spec import Spec, encode
 
 UDFS = """
 import os

@@ -13,11 +13,11 @@ from support import LONG, SCHEMA, Client, command, flight_code, function, proces
 
 from flexhost import CachePolicy
 from flexhost.caller import Caller
-from flexhost.describe import describe
-from flexhost.digests import Digest
 from flexhost.errors import StartError
-from flexhost.events import CallEnded, WorkerAbandoned
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.functions.describe import describe
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.telemetry.events import CallEnded, WorkerAbandoned
 
 
 class Counted:

@@ -13,7 +13,7 @@ import pytest
 from support import ROOT
 
 from flexhost.errors import SettingsError
-from flexhost.spool import Spool
+from flexhost.storage.spool import Spool
 
 TABLE = pa.table({"n": range(1_000)})
 
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_leaves_no_file(tmp_path):
     spool = Spool(1 << 30, tmp_path)
     code = (  # a process of its own, whose files may have 4 KiB
         "import resource, signal, sys, pathlib, pyarrow as pa\n"
-        "from flexhost.spool import Spool\n"
+        "from flexhost.storage.spool import Spool\n"
         "spool = Spool(1 << 30, pathlib.Path(sys.argv[1]))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
@@ -175,7 +175,7 @@ def test_a_disk_that_is_full_leaves_no_file(tmp_path):
 def test_temporary_folders_that_are_all_full_are_told_with_the_setting():
     code = (  # a process of its own, whose files may have nothing
         "import resource, signal\n"
-        "from flexhost.spool import Spool\n"
+        "from flexhost.storage.spool import Spool\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "try:\n"
@@ -202,7 +202,7 @@ def test_closing_removes_the_folder(tmp_path):
 def test_what_a_dead_process_left_over_is_removed_and_nothing_else(tmp_path):
     code = (
         "import os, sys, pathlib, pyarrow as pa\n"
-        "from flexhost.spool import Spool\n"
+        "from flexhost.storage.spool import Spool\n"
         "Spool(1 << 20, pathlib.Path(sys.argv[1])).write(pa.table({'n': [1]}))\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -18,8 +18,8 @@ from support import LONG, ROOT, free_port, serving
 from test_first_steps import clone
 from test_tutorial import Reader, blocks, masked
 
-from flexhost.describe import describe, is_plain
-from flexhost.type_table import TABLE, Point
+from flexhost.functions.describe import describe, is_plain
+from flexhost.values.type_table import TABLE, Point
 
 PAGE = ROOT / "docs" / "sql-engines.md"
 

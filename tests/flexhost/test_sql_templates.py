@@ -7,8 +7,8 @@ import pytest
 from contexts import context, only
 
 from flexhost.pushdown import Filters
+from flexhost.queries.sql_templates import Template
 from flexhost.sources import DuckDb, SqlQuery
-from flexhost.sql_templates import Template
 
 SCHEMA = pa.schema([("a?%s", pa.string()), ("n", pa.int64())])
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexhost.types import (
+from flexhost.values.types import (
     hint_of,
     of_flink,
     of_hint,

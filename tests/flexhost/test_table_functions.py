@@ -21,9 +21,9 @@ from support import KEEP, LONG, SCHEMA, flight_code, function, serving, until
 
 from flexhost import BadArgument, CachePolicy, Caller, FlexFun, table_function
 from flexhost.call import Call, running
-from flexhost.coroutines import Awaited
-from flexhost.describe import describe
+from flexhost.calls.coroutines import Awaited
 from flexhost.errors import BadCall, Cancelled, FunctionFailed, StartError
+from flexhost.functions.describe import describe
 from flexhost.logs import JsonLines
 from flexhost.registry import load
 

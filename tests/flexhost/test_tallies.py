@@ -9,10 +9,10 @@ import pyarrow as pa
 from support import KEEP, LONG, function
 
 from flexhost.call import Call
-from flexhost.describe import describe
 from flexhost.errors import Cancelled
-from flexhost.events import ReadEnded
-from flexhost.tallies import Tallies, Tally
+from flexhost.functions.describe import describe
+from flexhost.telemetry.events import ReadEnded
+from flexhost.telemetry.tallies import Tallies, Tally
 
 NUMBERS = describe(function(lambda *_: pa.table({"n": [1, 2, 3]})))
 WELL = ("ok", "OK")

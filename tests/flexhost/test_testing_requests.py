@@ -24,7 +24,7 @@ from flexhost.context import (
     UnknownFilter,
     WeekStart,
 )
-from flexhost.periods import GRANULARITIES
+from flexhost.filters.periods import GRANULARITIES
 from flexhost.pushdown import Filters
 from flexhost.testing import elements, report
 

@@ -31,9 +31,9 @@ from support import (
 )
 
 from flexhost.caller import Caller
-from flexhost.digests import Digest
-from flexhost.events import CallEnded, ReadEnded
-from flexhost.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.security.digests import Digest
+from flexhost.security.tokens import EnumeratedTokenVerification, Known, Tokens
+from flexhost.telemetry.events import CallEnded, ReadEnded
 
 TABLE = pa.table({"n": [0, 1, 2]}, schema=SCHEMA)
 NUMBERS_FUNCTION = function(lambda *_: TABLE)

@@ -18,7 +18,7 @@ import structlog
 from support import LONG, SCHEMA, Client, command, flight_code, function, serving, until
 
 from flexhost.errors import Cancelled
-from flexhost.events import CallEnded, ReadEnded, WorkerAbandoned
+from flexhost.telemetry.events import CallEnded, ReadEnded, WorkerAbandoned
 
 BACKPRESSURE = 102 | 0x3_0000
 TABLE = pa.table({"n": [1, 2, 3]})

@@ -7,9 +7,9 @@ import base64
 import pyarrow as pa
 import pytest
 
-from flexhost.types import typed_of_sql
-from flexhost.udf_messages import TYPE_NAMES, PythonRemoteUdfSpec
-from flexhost.udf_spec import Spec, decode, encode
+from flexhost.grpc_udf.udf_messages import TYPE_NAMES, PythonRemoteUdfSpec
+from flexhost.grpc_udf.udf_spec import Spec, decode, encode
+from flexhost.values.types import typed_of_sql
 
 RESULT = pa.schema([pa.field("result", pa.int64(), False)])
 TYPES = [

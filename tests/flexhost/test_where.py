@@ -7,8 +7,8 @@ import pytest
 from contexts import between, but, match, only
 
 from flexhost import ExecutionContext
+from flexhost.command_line.where import context, filters
 from flexhost.errors import SettingsError
-from flexhost.where import context, filters
 
 SCHEMA = pa.schema(
     [

@@ -14,19 +14,19 @@ import pytest
 from in_processes import FUNCTIONS
 from support import KEEP, LONG, function
 
-from flexhost import memory_files, worker_start
-from flexhost.arguments import accept
 from flexhost.call import Call, running
 from flexhost.caller import ANYONE
-from flexhost.channel import Channel
+from flexhost.calls.arguments import accept
 from flexhost.contract import Stream
-from flexhost.describe import describe
 from flexhost.errors import Cancelled, FunctionFailed
 from flexhost.executors.processes import Remote
-from flexhost.health import Health
+from flexhost.functions.describe import describe
 from flexhost.settings import Server
-from flexhost.worker import Worker
-from flexhost.worker_pool import WorkerPool
+from flexhost.telemetry.health import Health
+from flexhost.workers import memory_files, worker_start
+from flexhost.workers.channel import Channel
+from flexhost.workers.worker import Worker
+from flexhost.workers.worker_pool import WorkerPool
 
 
 class InterruptedByAlarm(Exception):

@@ -15,11 +15,11 @@ from flexhost.commands.options import add_host, host_of
 from flexhost.errors import HostError, SettingsError
 
 if TYPE_CHECKING:
-    from flexhost.call_output import Output
+    from flexhost.command_line.call_output import Output
+    from flexhost.command_line.local import Local
+    from flexhost.command_line.progress import Progress
+    from flexhost.command_line.remote import Remote
     from flexhost.commands.options import Commands
-    from flexhost.local import Local
-    from flexhost.progress import Progress
-    from flexhost.remote import Remote
 
 _WHERE = """\
 conditions of --where, which must all hold:
@@ -79,8 +79,8 @@ def _call(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(130))  # until there is something to end
     from flexhost import logs
-    from flexhost.call_output import Output
-    from flexhost.progress import Progress
+    from flexhost.command_line.call_output import Output
+    from flexhost.command_line.progress import Progress
 
     logs.configure(readable=True)
     host = host_of(options)  # before a file is begun: a signal leaves at once till here
@@ -121,7 +121,7 @@ def _answer(
 
 def _parameters(host: Local | Remote, options: argparse.Namespace) -> dict[str, object]:
     """Raises SettingsError and HostError."""
-    from flexhost import given, where
+    from flexhost.command_line import given, where
 
     function = host.function(options.name)
     schema = (function.metadata or {}).get("parameters")

@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from flexhost import check
+    from flexhost.command_line import check
 
     status = 0
     for kind, text, trace in check.check(config_here(options.config), load=options.load):

@@ -23,7 +23,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _describe(options: argparse.Namespace) -> int:
-    from flexhost import described
+    from flexhost.command_line import described
 
     function = host_of(options).function(options.name)
     if options.json:

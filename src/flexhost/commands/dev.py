@@ -18,7 +18,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _dev(options: argparse.Namespace) -> NoReturn:
-    from flexhost import logs, reloading, server, settings  # reloading takes watchfiles
+    from flexhost import logs, settings
+    from flexhost.serving import reloading, server  # reloading takes watchfiles
 
     files = config_here(options.config)
     loaded = settings.load(files)

@@ -29,7 +29,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from flexhost import data_source, doctor
+    from flexhost.command_line import data_source, doctor
 
     url = options.url or data_source.url_of(config_here(options.config))
     well, access = True, access_to(url, options)

@@ -19,7 +19,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _functions(options: argparse.Namespace) -> int:
-    from flexhost.aligned import aligned
+    from flexhost.command_line.aligned import aligned
 
     found = host_of(options).functions()
     if not found:

@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from flexhost import new_function  # takes tomlkit
+    from flexhost.command_line import new_function  # takes tomlkit
 
     written = new_function.create(options.name, config_here(options.config))
     for file, why in written:

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from flexhost.configuration.files import content
 from flexhost.errors import SettingsError
-from flexhost.files import content
 
 if TYPE_CHECKING:
-    from flexhost.access import Access
-    from flexhost.local import Local
-    from flexhost.remote import Remote
+    from flexhost.command_line.access import Access
+    from flexhost.command_line.local import Local
+    from flexhost.command_line.remote import Remote
 
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -44,7 +44,7 @@ def config_here(given: list[str]) -> list[str]:
 
 def _any_variable() -> bool:
     """Whether settings come from variables alone, as in a container."""
-    from flexhost.setting_sources import PREFIX  # takes dynaconf
+    from flexhost.configuration.setting_sources import PREFIX  # takes dynaconf
 
     return any(name.startswith(PREFIX) for name in os.environ)
 
@@ -68,7 +68,7 @@ def add_access(command: argparse.ArgumentParser) -> None:
 
 def access_to(url: str, options: argparse.Namespace) -> Access:
     """With the options of `add_access`. Raises SettingsError."""
-    from flexhost.access import Access  # takes pyarrow.flight
+    from flexhost.command_line.access import Access  # takes pyarrow.flight
 
     given = options.tls_certificate, options.tls_key
     if any(given) and not all(given):
@@ -88,9 +88,9 @@ def add_host(command: argparse.ArgumentParser) -> None:
 def host_of(options: argparse.Namespace) -> Local | Remote:
     """With the options of `add_host`. Raises StartError."""
     if options.host is not None:
-        from flexhost.remote import Remote  # takes pyarrow.flight
+        from flexhost.command_line.remote import Remote  # takes pyarrow.flight
 
         return Remote(access_to(options.host, options))
-    from flexhost.local import Local
+    from flexhost.command_line.local import Local
 
     return Local(config_here(options.config))

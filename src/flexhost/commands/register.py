@@ -41,7 +41,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _register(options: argparse.Namespace) -> int:
-    from flexhost import data_source
+    from flexhost.command_line import data_source
 
     made = data_source.DataSource(
         id=options.id,

@@ -22,7 +22,8 @@ def add_to(commands: Commands) -> None:
 
 def _start(options: argparse.Namespace) -> NoReturn:
     gc.disable()  # nothing of what is imported is garbage: until that is there
-    from flexhost import logs, server, settings
+    from flexhost import logs, settings
+    from flexhost.serving import server
 
     loaded = settings.load(options.config)
     logs.configure(

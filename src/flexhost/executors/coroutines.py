@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
-from flexhost.closers import Closers
 from flexhost.errors import Busy
-from flexhost.events import Emit, WorkerAbandoned
-from flexhost.flex_fun import FlexFun
-from flexhost.ticker import Ticker
+from flexhost.functions.flex_fun import FlexFun
+from flexhost.system.closers import Closers
+from flexhost.system.ticker import Ticker
+from flexhost.telemetry.events import Emit, WorkerAbandoned
 
 if TYPE_CHECKING:
     import asyncio
 
-    from flexhost.call_loop import CallLoop
+    from flexhost.calls.call_loop import CallLoop
 
 # Seconds between two looks at a loop: with `loop_thread.LOOKS`, it is blocked after one second.
 LOOK = 0.25
@@ -92,7 +92,7 @@ class Coroutines:
         """Have a loop, and who looks after it. Raises RuntimeError."""
         with self._lock:
             if self._loop is None:
-                from flexhost.call_loop import CallLoop  # 40 ms where nothing is async
+                from flexhost.calls.call_loop import CallLoop  # 40 ms where nothing is async
 
                 self._loop = CallLoop(self._new_loop, self._finishers, self._room, self._ended)
             if self._watcher is None:

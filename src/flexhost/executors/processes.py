@@ -1,7 +1,7 @@
 """Runs calls in worker processes: every core for functions that compute in Python.
 
 A thread of `Threads` waits for each call that runs in a process, so queue, bounds and deadlines are
-as for threads. What a function gives is made and fitted in its worker (`worker.py`).
+as for threads. What a function gives is made and fitted in its worker (`workers/worker.py`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from flexhost.arguments import Arguments
 from flexhost.call import running
+from flexhost.calls.arguments import Arguments
 from flexhost.errors import Busy, FunctionFailed
 from flexhost.function import Elsewhere
-from flexhost.packed import packed
-from flexhost.worker_pool import WorkerPool
-from flexhost.worker_process import Task, WorkerProcess
+from flexhost.workers.packed import packed
+from flexhost.workers.worker_pool import WorkerPool
+from flexhost.workers.worker_process import Task, WorkerProcess
 
 # Workers that a call is given, one after another, when they end before they have begun with it.
 _TRIES = 3

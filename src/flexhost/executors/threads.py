@@ -8,12 +8,12 @@ import threading
 import time
 import traceback
 
-from flexhost import memory
-from flexhost.affinity import Cores
 from flexhost.call import Call
 from flexhost.call_queue import CallQueue
 from flexhost.errors import Busy
-from flexhost.events import Emit, WorkerAbandoned
+from flexhost.system import memory
+from flexhost.system.affinity import Cores
+from flexhost.telemetry.events import Emit, WorkerAbandoned
 
 # Seconds of CPU in a call up to which its function needs no core but that of requests. By the clock
 # on the wall any takes as long, now and then, when many compete.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow.flight as fl
 
-from flexhost.affinity import at_home
 from flexhost.auth import Authentication
 from flexhost.call import Call
 from flexhost.caller import Caller
@@ -25,10 +24,11 @@ from flexhost.frontends.flight_streams import Slots, stream
 from flexhost.frontends.flight_telling import Telling
 from flexhost.function import Headers
 from flexhost.host import Host
-from flexhost.spans import Tracer
+from flexhost.system.affinity import at_home
+from flexhost.telemetry.spans import Tracer
 
 if TYPE_CHECKING:
-    from flexhost.certificates import Certificates
+    from flexhost.security.certificates import Certificates
 
 
 class FlightFrontend(fl.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types

@@ -12,8 +12,8 @@ import pyarrow.flight as fl
 
 from flexhost.auth import Authentication
 from flexhost.caller import ANYONE, Caller
+from flexhost.calls.exchanges import Exchanges
 from flexhost.errors import BadRequest, Busy, NotOffered
-from flexhost.exchanges import Exchanges
 from flexhost.frontends import flight_wire as wire
 from flexhost.frontends.flight_streams import AsFlightErrors, Slots
 from flexhost.function import Headers

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flexhost.caller import Caller
+from flexhost.calls.exchanges import NO_BATCH
 from flexhost.errors import BadCall, Cancelled
-from flexhost.exchanges import NO_BATCH
 from flexhost.host import Host
-from flexhost.problems import shown
+from flexhost.values.problems import shown
 
 # Headers, with any value, of a client that sends its batches without waiting for answers.
 SENDS_ON = ("x-flexhost-ahead", "x-databend-query-id")

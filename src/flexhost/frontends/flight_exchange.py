@@ -14,14 +14,14 @@ import pyarrow.flight as fl
 
 from flexhost.call import Call
 from flexhost.caller import Caller
+from flexhost.calls.exchanges import Exchange
 from flexhost.contract import Stream
 from flexhost.errors import Busy, FunctionFailed, ShuttingDown
-from flexhost.exchanges import Exchange
 from flexhost.frontends import flight_batches
 from flexhost.frontends.flight_batches import Batches
 from flexhost.function import Headers
 from flexhost.host import Host
-from flexhost.reading import Reading
+from flexhost.storage.reading import Reading
 
 # Batches that are called with and not answered yet, of a client that sends on meanwhile.
 AHEAD = 2

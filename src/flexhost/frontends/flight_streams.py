@@ -10,11 +10,11 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from flexhost.affinity import go_home, on_every_core
+from flexhost.calls.waiters import Waiter
 from flexhost.contract import by_schema
 from flexhost.errors import Busy
-from flexhost.reading import Reading
-from flexhost.waiters import Waiter
+from flexhost.storage.reading import Reading
+from flexhost.system.affinity import go_home, on_every_core
 
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions()
 # Bytes of a table from which on its thread may use every core.

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import h11
 
-from flexhost.closers import Closers
 from flexhost.errors import StartError
+from flexhost.system.closers import Closers
 
 _logger = logging.getLogger("flexhost")
 

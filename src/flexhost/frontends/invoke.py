@@ -10,16 +10,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from flexhost.affinity import at_home
 from flexhost.errors import HostError, StartError
-from flexhost.execution import Execution
 from flexhost.frontends.address import try_to_bind, uri
 from flexhost.frontends.flight_streams import Slots
 from flexhost.frontends.invoke_handlers import InvokeHandlers
-from flexhost.udf_messages import METHOD, POOL, SERVICE, InvokeRequest, InvokeResponse
+from flexhost.grpc_udf.execution import Execution
+from flexhost.grpc_udf.udf_messages import METHOD, POOL, SERVICE, InvokeRequest, InvokeResponse
+from flexhost.system.affinity import at_home
 
 if TYPE_CHECKING:
-    from flexhost.certificates import Certificates
+    from flexhost.security.certificates import Certificates
 
 # Requests that may be told that there are too many of them, at once; gRPC refuses further ones.
 _REFUSED_AT_ONCE = 16

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import grpc
 
-from flexhost import extraction
 from flexhost.auth import Authentication
 from flexhost.caller import ANYONE, Caller
-from flexhost.class_names import Functions
 from flexhost.errors import (
     BadArgument,
     BadCall,
@@ -25,13 +23,15 @@ from flexhost.errors import (
     Unavailable,
     UnknownFunction,
 )
-from flexhost.execution import Execution
 from flexhost.frontends import tls
 from flexhost.frontends.flight_streams import Slots
 from flexhost.function import Function, Headers
+from flexhost.grpc_udf import extraction
+from flexhost.grpc_udf.class_names import Functions
+from flexhost.grpc_udf.execution import Execution
+from flexhost.grpc_udf.udf_messages import METHOD, SERVICE, InvokeResponse
 from flexhost.host import Host
-from flexhost.spans import UNTRACED, Tracer
-from flexhost.udf_messages import METHOD, SERVICE, InvokeResponse
+from flexhost.telemetry.spans import UNTRACED, Tracer
 
 HANDLERS = EXTRACTION, EXECUTION = "extraction", "execution"
 # Request metadata: which function is executed, which handler answers, how types are told.

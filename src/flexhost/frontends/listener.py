@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 import pyarrow.flight as fl
 
-from flexhost import certificates
-from flexhost.affinity import at_home
-from flexhost.certificate_files import CertificateFiles
-from flexhost.certificates import Certificates, TlsSettings
 from flexhost.errors import SettingsError, StartError
-from flexhost.flex_fun import ModuleHealthStatus
 from flexhost.frontends import tls
 from flexhost.frontends.flight import FlightFrontend
-from flexhost.health import Health
+from flexhost.functions.flex_fun import ModuleHealthStatus
+from flexhost.security import certificates
+from flexhost.security.certificate_files import CertificateFiles
+from flexhost.security.certificates import Certificates, TlsSettings
+from flexhost.system.affinity import at_home
+from flexhost.telemetry.health import Health
 
 _logger = logging.getLogger("flexhost")
 

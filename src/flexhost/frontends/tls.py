@@ -10,7 +10,7 @@ from flexhost.caller import Caller
 from flexhost.errors import Unauthenticated
 
 if TYPE_CHECKING:  # it takes `cryptography`, which only hosts with TLS load
-    from flexhost.certificates import Certificates
+    from flexhost.security.certificates import Certificates
 
 
 def server_options(certificates: Certificates) -> dict[str, Any]:

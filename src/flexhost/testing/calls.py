@@ -11,16 +11,16 @@ import pyarrow as pa
 
 from flexhost import in_process, registry
 from flexhost.caller import ANYONE, Caller
-from flexhost.describe import describe
 from flexhost.errors import BadCall, FunctionFailed, HostError
-from flexhost.events import Emit
-from flexhost.flex_fun import LoadContext
 from flexhost.function import Function, Headers
-from flexhost.health import Health
+from flexhost.functions.describe import describe
+from flexhost.functions.flex_fun import LoadContext
+from flexhost.functions.resources import Resources
 from flexhost.host import Host
-from flexhost.reading import Reading
 from flexhost.registry import Registry
-from flexhost.resources import Resources
+from flexhost.storage.reading import Reading
+from flexhost.telemetry.events import Emit
+from flexhost.telemetry.health import Health
 from flexhost.testing.asked import Asked
 
 # What a test asks with: a builder, or the parameters themselves.
@@ -157,7 +157,7 @@ def caller_of(given: Caller | str) -> Caller:
 
 def _context(settings: Settings, resources: Resources, location: Any) -> LoadContext:
     # what takes time to import, for functions alone that want something of it
-    from flexhost.setting_sources import Value, for_functions
+    from flexhost.configuration.setting_sources import Value, for_functions
 
     if location is None:
         import pyarrow.flight as fl

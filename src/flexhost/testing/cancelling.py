@@ -17,10 +17,10 @@ from typing import Any
 from flexhost.call import Call
 from flexhost.caller import Caller
 from flexhost.errors import HostError
-from flexhost.events import CallEnded, Event
 from flexhost.function import Function, Headers, Instance
 from flexhost.host import Host
 from flexhost.registry import Registry
+from flexhost.telemetry.events import CallEnded, Event
 from flexhost.testing import calls
 from flexhost.testing.calls import Settings
 from flexhost.testing.trial import Sample

@@ -12,7 +12,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 from flexhost.errors import BadCall, HostError
-from flexhost.literals import plain, reader
+from flexhost.filters.literals import plain, reader
 from flexhost.testing import filters
 from flexhost.testing.differences import Row, listed, lost
 from flexhost.testing.report import report

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from flexhost.conditions import MATCH_TYPES
+from flexhost.filters.conditions import MATCH_TYPES
 
 # A value of an attribute; what is no text is written as one. None is NULL.
 Value: TypeAlias = str | int | float | Decimal | date | time | None

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 import structlog
 
-from flexhost import logs, structured
+from flexhost import logs
 from flexhost.call import running
-from flexhost.prints import Prints
+from flexhost.telemetry import structured
+from flexhost.telemetry.prints import Prints
 from flexhost.testing.differences import differences
 from flexhost.testing.served import Serving, serving
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from flexhost.caller import Caller
 from flexhost.context import ExecutionContext, ExecutionType
 from flexhost.errors import HostError
-from flexhost.flex_fun import TOLD, FlexFun
 from flexhost.function import Function, Headers, Instance
+from flexhost.functions.flex_fun import TOLD, FlexFun
 from flexhost.host import Host
 from flexhost.pushdown import Filters
 from flexhost.registry import Registry

@@ -1,0 +1,1 @@
+"""Tables of Arrow: how they are cut, joined, cast and made of other frames."""

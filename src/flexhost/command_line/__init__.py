@@ -1,0 +1,1 @@
+"""What the commands are made of: hosts that are asked, rows that are shown, checks."""

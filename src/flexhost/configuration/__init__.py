@@ -1,0 +1,1 @@
+"""Where the values of the settings come from, and of which kinds they are."""

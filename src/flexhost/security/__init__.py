@@ -1,0 +1,1 @@
+"""Who may come in, and by which tokens, keys and certificates."""

@@ -1,0 +1,1 @@
+"""A host as a process: start, serve, reload, stop."""

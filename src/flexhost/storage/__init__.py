@@ -1,0 +1,1 @@
+"""Results after their call: kept, cached, written to disk, read."""

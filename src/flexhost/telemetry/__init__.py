@@ -1,0 +1,1 @@
+"""What the host tells of itself: events, log lines, metrics, spans, health."""

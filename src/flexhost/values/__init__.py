@@ -1,0 +1,1 @@
+"""Types and values: Python hint, Arrow, SQL, and what is wrong with a value."""

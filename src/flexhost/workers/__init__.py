@@ -1,0 +1,1 @@
+"""Worker processes: both sides, and what goes between them."""
