@@ -511,6 +511,23 @@ class Stuck(logging.Handler):
     assert [table.num_rows for table in tables] == [3, 3, 3]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import structlog; from flexhost import logs; logs.configure()",
+        "from flexhost import logs; logs.configure(); import structlog",
+        "from flexhost import logs; logs.configure(readable=True); import structlog",
+    ],
+)
+def test_structlog_is_set_up_whenever_it_is_imported(code):
+    code += "; print(structlog.is_configured())"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
+    )
+
+    assert found.stdout == "True\n"
+
+
 class Unread:
     """A host whose stderr nobody reads, with what it waits to write once it was called."""
 

@@ -20,7 +20,7 @@ _NAME = "structlog"
 def configure_once_imported() -> None:
     """Whoever imports structlog, now or later, has loggers that are set up."""
     if _NAME in sys.modules:
-        pass
+        configure()
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
