@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 
 import pytest
@@ -138,3 +139,14 @@ def test_without_config_a_host_serves_with_defaults_and_variables(tmp_path):
     finally:
         host.process.kill()
         host.ended()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_host_is_imported_ends_it_without_a_word(tmp_path, number):
+    with process(tmp_path, NUMBERS, PYTHONPROFILEIMPORTTIME="1") as host:
+        host.line(r"\bpyarrow\.lib$")  # the first of many that take long
+        host.process.send_signal(number)
+        status, text = host.ended()
+
+    assert status == 0
+    assert all(line.startswith("import time:") for line in text.splitlines())

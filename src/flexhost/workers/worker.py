@@ -189,7 +189,8 @@ class Worker:
         self._stream = self._call = None
         if self._metrics is not None and (changed := self._metrics.changed()):
             self._channel.send("metrics", changed)
-        self._channel.send("idle", memory.resident())
+        asked = self._setup.server.process_recycle_bytes
+        self._channel.send("idle", memory.resident() if asked else 0)
 
     def _answer(self, call: Call) -> None:
         if call.error is not None:

@@ -65,7 +65,7 @@ class WorkerProcess:
     """start:     what it was made by.
     started:   it is ready (`was_ready`), or it failed, see `failure`.
     calls:     that it was given; `last_call` is the id of the last.
-    resident:  bytes of memory it had after that.
+    resident:  bytes of memory it had after that; 0 where nothing is made of them.
     """
 
     def __init__(self, start: Start, owner: Owner, relay: Relay) -> None:
