@@ -385,7 +385,8 @@ def test_postgres_is_not_sent_the_character_that_no_text_of_it_has():
 
 
 def test_an_unknown_style_of_sql_is_an_error_of_the_author():
-    with pytest.raises(ValueError, match="expected 'duckdb' or 'postgres', got 'oracle'"):
+    # a ValueError would be the caller's, see `failure`
+    with pytest.raises(TypeError, match="expected 'duckdb' or 'postgres', got 'oracle'"):
         Filters.of(None, SCHEMA).sql("oracle")
 
 

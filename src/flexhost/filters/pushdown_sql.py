@@ -30,10 +30,13 @@ class Where:
 
 
 def where(conditions: Iterable[Condition], style: Style) -> Where:
-    """All conditions at once; TRUE for none."""
+    """All conditions at once; TRUE for none.
+
+    Raises TypeError for another style: a ValueError of a function is its caller's mistake.
+    """
     render = {"duckdb": _DuckDb, "postgres": _Postgres}.get(style)
     if render is None:
-        raise ValueError(f"style: expected 'duckdb' or 'postgres', got {style!r}")
+        raise TypeError(f"style: expected 'duckdb' or 'postgres', got {style!r}")
     parts = [render().part(condition) for condition in conditions]
     text = " AND ".join(text for text, _ in parts)
     return Where(text or "TRUE", tuple(value for _, values in parts for value in values))
