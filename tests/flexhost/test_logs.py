@@ -528,6 +528,31 @@ def test_structlog_is_set_up_whenever_it_is_imported(code):
     assert found.stdout == "True\n"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "sys.meta_path.insert(1, type('Old', (), {'find_module': lambda *_: None})())",
+        "importlib.reload(structured).configure_once_imported()",
+        "assert find_spec('structlog').loader.get_source('structlog')",
+    ],
+)
+def test_structlog_is_found_among_finders_of_others_and_looked_at_before(code):
+    begin = "import importlib, sys; from importlib.util import find_spec"
+    begin += "; from flexhost.telemetry import structured; structured.configure_once_imported()"
+    end = "import structlog; print(structlog.is_configured(), structlog.__loader__)"
+    found = subprocess.run(
+        [sys.executable, "-c", "\n".join([begin, code, end])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "src",
+    )
+
+    assert found.stdout.startswith("True <_frozen_importlib_external.SourceFileLoader"), (
+        found.stderr
+    )
+
+
 class Unread:
     """A host whose stderr nobody reads, with what it waits to write once it was called."""
 

@@ -4,6 +4,7 @@ import what it is made of: it is set up when somebody imports it."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, cast
@@ -62,8 +63,10 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name != _NAME:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        specs = (finder.find_spec(name, path, target) for finder in others)
+        # those before have been asked; Python passes over one that has no `find_spec`, too
+        after = itertools.dropwhile(lambda finder: finder is not self, list(sys.meta_path))
+        others = [one for one in after if one is not self and hasattr(one, "find_spec")]
+        specs = (one.find_spec(name, path, target) for one in others)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = cast("Loader", _Loader(spec.loader))
@@ -75,6 +78,10 @@ class _Loader:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else is asked of a loader, as by those who only look where a module is."""
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
