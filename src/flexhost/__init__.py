@@ -37,6 +37,10 @@ else:
         )
         return value
 
+    def __dir__():
+        """With those that nobody has asked for, for `help` and completion."""
+        return sorted({*globals(), *_HOME})
+
 
 __all__ = [
     "BadArgument",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
-from support import NUMBERS, Client, Process, process
+from support import NUMBERS, ROOT, Client, Process, process
 
 FAILS = """
 import pyarrow as pa
@@ -150,3 +152,13 @@ def test_a_signal_while_the_host_is_imported_ends_it_without_a_word(tmp_path, nu
 
     assert status == 0
     assert all(line.startswith("import time:") for line in text.splitlines())
+
+
+def test_names_of_authors_are_listed_before_they_are_loaded():
+    code = "import flexhost; print(set(flexhost.__all__) - set(dir(flexhost)))"
+    code += "; print(set(flexhost.__all__) & set(vars(flexhost)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
+    )
+
+    assert found.stdout == "set()\nset()\n"
