@@ -87,18 +87,21 @@ class _Measured:
     def run(self, workloads: list[Workload], rounds: int, *, at_most: bool) -> None:
         starts = [one for one in workloads if one.job is None]
         asked = [one for one in workloads if one.job is not None]
+
+        def times(workload: Workload) -> range:
+            return range(rounds if at_most else max(rounds, workload.rounds))
+
         for workload in starts:
-            for number in range(rounds):
+            for number in times(workload):
                 for name in self._order(number):
                     self._keep(workload, name, self._start(name))
         if not asked:
             return
         with self._servers() as servers:
             for workload in asked:
-                wanted = rounds if at_most else max(rounds, workload.rounds)
                 for name in self._names:  # once unmeasured: tables and threads are made
                     self._ask(workload, servers[name], self._size / 4)
-                for number in range(wanted):
+                for number in times(workload):
                     for name in self._order(number):
                         self._keep(workload, name, self._ask(workload, servers[name], self._size))
 
